@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Swift cannot import by itself, or may not do in a multi-threaded process. One header per subject.
+#pragma once
+#include "CLinuxDescriptors.h"
+#include "CLinuxMount.h"
+#include "CLinuxNamespaces.h"
+#include "CLinuxSpawn.h"

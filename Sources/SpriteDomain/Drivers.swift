@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+/// Where the states of sprites' disks lie: one copy-on-write pool.
+///
+/// Every call is safe to repeat after a crash: creating what exists in full, or deleting what is gone, succeeds.
+/// Throws ``SpriteError``: `.noSpace` when the pool is full, `.internalError` otherwise.
+package protocol StorageDriver: Sendable {
+    /// Makes an empty disk.
+    func createDisk(_ sprite: SpriteID) async throws
+    /// Makes a disk from a checkpoint of this or another sprite.
+    func createDisk(_ sprite: SpriteID, from source: DiskSource) async throws
+    /// Writes out what is dirty of the sprite's disk, while it goes on.
+    func flush(_ sprite: SpriteID) async throws
+    /// Takes a read-only snapshot of the live disk, atomically.
+    ///
+    /// - Throws: `.conflict` if the disk holds nested subvolumes, whose content would be missing.
+    func snapshot(_ sprite: SpriteID, as checkpoint: CheckpointID) async throws
+    /// Exchanges the live disk for a copy of `source` and keeps the replaced state as read-only `replaced`.
+    ///
+    /// After a crash in the middle, calling it again with the same arguments completes it.
+    func restore(_ sprite: SpriteID, from source: DiskSource, keepingReplacedAs replaced: CheckpointID) async throws
+    /// Deletes a checkpoint's snapshot; space is reclaimed in the background.
+    func deleteSnapshot(_ sprite: SpriteID, _ checkpoint: CheckpointID) async throws
+    /// Deletes the live disk and every snapshot of the sprite.
+    func deleteDisk(_ sprite: SpriteID) async throws
+    /// What is on the disk, for comparison with the registry at start.
+    func inventory() async throws -> [SpriteID: DiskInventory]
+    /// Bases that can be used.
+    func bases() async throws -> [BaseName]
+    /// Mounts the sprite's root (base below, disk above) at a new place in the daemon's mount namespace.
+    ///
+    /// Verifies that it is writable: a refused upper directory otherwise shows only in the kernel's log.
+    func mountRoot(_ sprite: SpriteID, base: BaseName) async throws -> String
+    /// Takes that mount out of the daemon's namespace; a running sandbox keeps its own. Idempotent.
+    func unmountRoot(_ sprite: SpriteID) async
+    /// A detached, read-only mount of a checkpoint as a whole root; the caller owns and closes the descriptor.
+    func openCheckpointRoot(_ sprite: SpriteID, base: BaseName, _ checkpoint: CheckpointID) async throws -> Int32
+    func space() async throws -> PoolSpace
+}
+
+package enum DiskSource: Sendable, Hashable {
+    /// The empty state every sprite created from a base begins with.
+    case empty
+    case checkpoint(SpriteID, CheckpointID)
+    /// The live disk of another sprite, held still by the caller.
+    case live(SpriteID)
+}
+
+package struct DiskInventory: Sendable, Hashable {
+    package var hasLiveDisk: Bool
+    package var checkpoints: Set<CheckpointID>
+    package init(hasLiveDisk: Bool, checkpoints: Set<CheckpointID>) {
+        self.hasLiveDisk = hasLiveDisk
+        self.checkpoints = checkpoints
+    }
+}
+
+package struct PoolSpace: Sendable, Hashable {
+    package var totalBytes: UInt64
+    package var availableBytes: UInt64
+    package init(totalBytes: UInt64, availableBytes: UInt64) {
+        self.totalBytes = totalBytes
+        self.availableBytes = availableBytes
+    }
+}
+
+/// Namespaces for one sandbox, made ahead of time: a user namespace, a network namespace it owns, an address.
+///
+/// The descriptors are the only thing that keeps unused namespaces alive, so nothing is left if the daemon dies.
+package struct NetworkSlot: Sendable, Hashable {
+    package var userNamespace: Int32
+    package var networkNamespace: Int32
+    /// IPv4 address of the sprite, such as `10.77.0.5`.
+    package var address: String
+    package init(userNamespace: Int32, networkNamespace: Int32, address: String) {
+        self.userNamespace = userNamespace
+        self.networkNamespace = networkNamespace
+        self.address = address
+    }
+}
+
+/// Gives sprites a network: own namespace, outbound address translation, names.
+package protocol NetworkDriver: Sendable {
+    /// A slot that nobody uses; made ahead where possible.
+    func acquire() async throws -> NetworkSlot
+    /// The sandbox has taken the namespaces over: closes the slot's descriptors. Call exactly once per acquire.
+    func handedOver(_ slot: NetworkSlot) async
+    /// The address is free again; call when the sandbox is gone.
+    func release(address: String) async
+    /// At start: a sandbox that outlived the daemon uses this address.
+    func adopt(address: String) async
+    /// Name servers for `/etc/resolv.conf` inside.
+    var nameServers: [String] { get }
+}
+
+/// What to start.
+package struct SandboxSpecification: Sendable {
+    package var id: SpriteID
+    package var hostname: String
+    /// The mounted root, from ``StorageDriver/mountRoot(_:base:)``.
+    package var root: String
+    package var slot: NetworkSlot
+    package var limits: ResourceLimits
+    /// A listening unix socket that PID 1 inherits as descriptor 3; the driver does not close it.
+    package var agentSocket: Int32
+    package init(
+        id: SpriteID, hostname: String, root: String, slot: NetworkSlot, limits: ResourceLimits, agentSocket: Int32
+    ) {
+        self.id = id
+        self.hostname = hostname
+        self.root = root
+        self.slot = slot
+        self.limits = limits
+        self.agentSocket = agentSocket
+    }
+}
+
+/// A sandbox that runs.
+package struct Sandbox: Sendable, Hashable {
+    package var id: SpriteID
+    /// PID 1 of the sprite, as the host sees it.
+    package var processID: Int32
+    package var address: String
+    package init(id: SpriteID, processID: Int32, address: String) {
+        self.id = id
+        self.processID = processID
+        self.address = address
+    }
+}
+
+/// Runs sandboxes through an OCI runtime.
+package protocol SandboxDriver: Sendable {
+    /// Throws `.unsupported` for a limit no cgroup hierarchy of this host can enforce, before anything is made.
+    func checkLimits(_ limits: ResourceLimits) throws
+    func start(_ specification: SandboxSpecification) async throws -> Sandbox
+    /// Sandboxes that run now, from the runtime's own state; also cleans up what is half started or dead.
+    func running() async throws -> [Sandbox]
+    /// Holds every process still; returns when they are. `.timeout` if they cannot be held in time (and thaws).
+    func freeze(_ id: SpriteID) async throws
+    func thaw(_ id: SpriteID) async throws
+    func setLimits(_ id: SpriteID, _ limits: ResourceLimits) async throws
+    /// Kills everything and removes what the runtime made; returns when it is gone. Idempotent.
+    func destroy(_ id: SpriteID) async throws
+    /// Completes when PID 1 of the sandbox has ended, whoever ended it.
+    func waitForEnd(_ sandbox: Sandbox) async
+    /// Puts a detached mount into the sandbox at `/.sprite/checkpoints/<name>`; the descriptor stays the caller's.
+    func showCheckpoint(_ sandbox: Sandbox, mount: Int32, name: String) async throws
+    func hideCheckpoint(_ sandbox: Sandbox, name: String) async throws
+}
+
+/// Talks to PID 1 of sandboxes and keeps the sessions.
+package protocol SessionDriver: Sendable {
+    /// Makes the listening socket that the sandbox inherits; the caller closes it after the start.
+    func listen(_ sprite: SpriteID) throws -> Int32
+    /// Connects to PID 1, of a new sandbox or of one that outlived the daemon, and takes its sessions over.
+    func connect(_ sprite: SpriteID, setup: AgentSetup) async throws
+    /// The sandbox is gone: ends every session of it as `.lost`.
+    func disconnect(_ sprite: SpriteID) async
+    func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession
+    func sessions(_ sprite: SpriteID) async -> [SessionInfo]
+    /// Throws `.notFound` or `.gone`.
+    func session(_ sprite: SpriteID, _ id: String) async throws -> any ExecSession
+}
+
+/// What PID 1 is told once when the daemon connects.
+package struct AgentSetup: Sendable {
+    package var hostname: String
+    package var nameServers: [String]
+    /// Every command's environment, under what the request gives.
+    package var environment: [String: String]
+    package init(hostname: String, nameServers: [String], environment: [String: String]) {
+        self.hostname = hostname
+        self.nameServers = nameServers
+        self.environment = environment
+    }
+}
+
+/// What should exist. Kept in SQLite, synchronous: what was committed is there after `kill -9` or power loss.
+package protocol RegistryDriver: Sendable {
+    func sprites() async throws -> [Sprite]
+    func checkpoints(_ sprite: SpriteID) async throws -> [Checkpoint]
+    func intents() async throws -> [Intent]
+    /// Writes the intent in one transaction; for a creation it reserves the name (`.alreadyExists`).
+    func begin(_ intent: Intent) async throws
+    /// Applies the outcome and removes the intent, in one transaction.
+    func complete(_ intent: Intent, _ outcome: Outcome) async throws
+    func abandon(_ intent: Intent) async throws
+    func update(_ sprite: Sprite) async throws
+}
+
+/// A change of several steps that was begun and is not done.
+package enum Intent: Sendable, Hashable {
+    /// Also a fork, when `source` is not `.empty`.
+    case create(Sprite, source: DiskSource)
+    case checkpoint(SpriteID, CheckpointID)
+    case restore(SpriteID, from: CheckpointID, replaced: CheckpointID)
+    case deleteCheckpoint(SpriteID, CheckpointID)
+    case destroy(SpriteID)
+}
+
+package enum Outcome: Sendable, Hashable {
+    /// The rows to write: the sprite as it is now, and a checkpoint that was made.
+    case written(Sprite?, Checkpoint?)
+    /// The rows of the intent's subject are removed.
+    case removed
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+package import NIOCore
+
+/// A command to run in a sprite.
+package struct ExecRequest: Sendable {
+    /// The arguments, `argv[0]` included; never empty.
+    package var arguments: [String]
+    /// The executable; nil means `arguments[0]`. Without a slash it is looked up in the command's own PATH.
+    package var path: String?
+    /// Laid over the sprite's default environment.
+    package var environment: [(name: String, value: String)]
+    /// Working directory; nil means the user's home.
+    package var directory: String?
+    /// User name or numeric id; nil means `sprite`.
+    package var user: String?
+    /// The size of the terminal to give it; nil means pipes.
+    package var terminal: TerminalSize?
+    /// False: standard input is at its end from the start.
+    package var takesInput: Bool
+    /// How long the command may go on without a client; nil means for ever.
+    package var maxRunAfterDisconnect: Duration?
+
+    package init(
+        arguments: [String], path: String? = nil, environment: [(name: String, value: String)] = [],
+        directory: String? = nil, user: String? = nil, terminal: TerminalSize? = nil, takesInput: Bool = false,
+        maxRunAfterDisconnect: Duration? = .seconds(10)
+    ) {
+        self.arguments = arguments
+        self.path = path
+        self.environment = environment
+        self.directory = directory
+        self.user = user
+        self.terminal = terminal
+        self.takesInput = takesInput
+        self.maxRunAfterDisconnect = maxRunAfterDisconnect
+    }
+}
+
+package struct TerminalSize: Sendable, Hashable {
+    package var rows: UInt16
+    package var columns: UInt16
+    package init(rows: UInt16, columns: UInt16) {
+        self.rows = rows
+        self.columns = columns
+    }
+}
+
+/// How a command ended.
+package enum ExitStatus: Sendable, Hashable {
+    case exited(UInt8)
+    case signaled(UInt8)
+    /// The sandbox went away (stopped, restored, destroyed, crashed) before the command ended by itself.
+    case lost
+
+    /// As a shell reports it: 128 + n for signal n. A lost command counts as killed by SIGKILL.
+    package var code: UInt8 {
+        switch self {
+        case .exited(let code): code
+        case .signaled(let signal): 128 &+ signal
+        case .lost: 137
+        }
+    }
+}
+
+package struct SessionInfo: Sendable, Hashable {
+    /// Decimal digits; unique within one run of the sprite.
+    package var id: String
+    /// Resolved path and arguments, joined with spaces.
+    package var command: String
+    package var directory: String
+    package var isTerminal: Bool
+    package var terminalSize: TerminalSize?
+    package var createdAt: Timestamp
+    package var lastActivityAt: Timestamp?
+    package init(
+        id: String, command: String, directory: String, isTerminal: Bool, terminalSize: TerminalSize?,
+        createdAt: Timestamp, lastActivityAt: Timestamp? = nil
+    ) {
+        self.id = id
+        self.command = command
+        self.directory = directory
+        self.isTerminal = isTerminal
+        self.terminalSize = terminalSize
+        self.createdAt = createdAt
+        self.lastActivityAt = lastActivityAt
+    }
+}
+
+package enum OutputStream: UInt8, Sendable, Hashable { case stdout = 1, stderr = 2 }
+
+package enum SessionEvent: Sendable {
+    /// Bytes of one stream, in order, at most 256 KiB. A terminal has only `stdout`.
+    case output(OutputStream, ByteBuffer)
+    /// The last event: all output was delivered before it.
+    case exited(ExitStatus)
+}
+
+/// One attached client of a session, pulled by exactly one task.
+///
+/// The producer is held back once this reader is `Limits.streamWindowBytesMax` behind.
+package protocol SessionReader: AnyObject, Sendable {
+    /// Waits for the next event; nil after `.exited`. Cancelling the task throws `CancellationError`.
+    func next() async throws -> SessionEvent?
+    /// The client went away. Idempotent. The last detach starts the session's `maxRunAfterDisconnect`.
+    func detach()
+}
+
+/// One command that runs, or has just ended, in a sprite.
+package protocol ExecSession: AnyObject, Sendable {
+    var info: SessionInfo { get }
+    /// Attaches a client: kept output first, then live, nothing missing and nothing twice.
+    func attach() -> any SessionReader
+    /// Queues bytes for standard input; suspends while the queue is over `Limits.stdinQueueBytesMax`.
+    func writeInput(_ bytes: ByteBuffer) async throws
+    /// Ends standard input after what is queued. Idempotent; harmless after the end or without input.
+    func closeInput()
+    /// Sets the terminal's size; ignored without a terminal.
+    func resize(_ size: TerminalSize)
+    /// Signals the command's process group; with a terminal the foreground group. Harmless after the end.
+    func signal(_ number: Int32)
+    /// Waits until the command has ended.
+    func waitForExit() async throws -> ExitStatus
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+/// Every limit of the system, with the reason for its value.
+package enum Limits {
+    /// RFC 1035: a DNS label holds at most 63 bytes, and the name is one.
+    package static let spriteNameBytesMax = 63
+    package static let baseNameBytesMax = 100
+    /// Bodies of JSON requests; the largest legitimate one is an environment map.
+    package static let jsonBodyBytesMax = 1 << 20
+    /// A command line (all arguments) and its environment: twice what Linux takes by default (ARG_MAX is 2 MiB).
+    package static let execArgumentBytesMax = 4 << 20
+    package static let execArgumentCountMax = 100_000
+    package static let execEnvironmentCountMax = 20_000
+    /// A request line with arguments in its query: 1 MB of arguments, percent-encoded, is 3 MB.
+    package static let requestHeadBytesMax = 16 << 20
+    /// WebSocket messages from clients; the contract asks for 16 MiB.
+    package static let webSocketMessageBytesMax = 16 << 20
+    package static let commentBytesMax = 4096
+    package static let labelCountMax = 64
+    package static let labelBytesMax = 256
+    package static let environmentVariableCountMax = 1024
+    package static let environmentBytesMax = 256 << 10
+    /// Sessions running at once in one sprite.
+    package static let sessionsPerSpriteMax = 1024
+    /// Kept output per stream of a session, in tmpfs; the contract asks for "the last few hundred KiB".
+    package static let scrollbackBytesMax = 4 << 20
+    /// How far a stream's producer may run ahead of the slowest attached client before its pipe fills.
+    package static let streamWindowBytesMax = 4 << 20
+    /// Standard input accepted from a client and not yet taken by the command.
+    package static let stdinQueueBytesMax = 16 << 20
+    /// A message from inside a sprite; anything larger is hostile.
+    package static let agentMessageBytesMax = 64 << 10
+    /// Processes and threads in one sprite unless set otherwise: a fork bomb stays inside.
+    package static let defaultPidsMax = 4096
+    package static let pidsMin = 16
+    package static let memoryMiBMin = 32
+    /// Checkpoints shown inside at /.sprite/checkpoints.
+    package static let visibleCheckpointsMax = 5
+    /// States that restores replaced, per sprite; older ones are deleted, so that restoring for ever does not fill a pool.
+    package static let automaticCheckpointsMax = 10
+    /// Starting a sandbox, from the OCI runtime's start to the first answer of PID 1.
+    package static let startTimeout: Duration = .seconds(30)
+    /// Waiting for a cgroup to report frozen before a snapshot; processes in uninterruptible waits delay it.
+    package static let freezeTimeout: Duration = .seconds(2)
+    /// Waiting until everything of a killed sandbox is gone.
+    package static let killTimeout: Duration = .seconds(20)
+    /// An answer of PID 1 to a request.
+    package static let agentReplyTimeout: Duration = .seconds(15)
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+/// Nanoseconds since 1970, UTC. A type of our own keeps Foundation out of this target.
+package struct Timestamp: Hashable, Sendable, Comparable {
+    package var nanoseconds: Int64
+    package init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+    package static func < (a: Timestamp, b: Timestamp) -> Bool { a.nanoseconds < b.nanoseconds }
+}
+
+/// What a sprite may use. `nil` means no limit of its own, except for processes, where a default applies.
+package struct ResourceLimits: Hashable, Sendable {
+    package var memoryMiB: Int?
+    /// CPUs' worth of time, such as 0.5 or 2.
+    package var cpus: Double?
+    package var pids: Int?
+    package init(memoryMiB: Int? = nil, cpus: Double? = nil, pids: Int? = nil) {
+        self.memoryMiB = memoryMiB
+        self.cpus = cpus
+        self.pids = pids
+    }
+}
+
+package enum URLAuthentication: String, Sendable, Hashable { case sprite, `public` }
+
+/// `running`: the machine runs. `warm`: frozen, memory kept. `cold`: stopped, only its disk stays.
+package enum SpriteStatus: String, Sendable, Hashable { case cold, warm, running }
+
+/// A sprite as the registry holds it.
+package struct Sprite: Sendable, Hashable {
+    package var id: SpriteID
+    package var name: SpriteName
+    package var base: BaseName
+    package var limits: ResourceLimits
+    /// Variables every command of the sprite gets. Redacted in descriptions: may hold secrets.
+    package var environment: [String: String]
+    package var labels: [String]
+    package var urlAuthentication: URLAuthentication
+    package var createdAt: Timestamp
+    package var updatedAt: Timestamp
+    package var lastRunningAt: Timestamp?
+    /// The checkpoint the live state descends from.
+    package var source: CheckpointID
+    /// Number of the next `v…` checkpoint.
+    package var nextVersion: UInt32
+    package var nextAutomatic: UInt32
+
+    package init(
+        id: SpriteID, name: SpriteName, base: BaseName, limits: ResourceLimits = .init(),
+        environment: [String: String] = [:], labels: [String] = [], urlAuthentication: URLAuthentication = .sprite,
+        createdAt: Timestamp, updatedAt: Timestamp, lastRunningAt: Timestamp? = nil, source: CheckpointID = .initial,
+        nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1
+    ) {
+        self.id = id
+        self.name = name
+        self.base = base
+        self.limits = limits
+        self.environment = environment
+        self.labels = labels
+        self.urlAuthentication = urlAuthentication
+        self.createdAt = createdAt
+        self.updatedAt = updatedAt
+        self.lastRunningAt = lastRunningAt
+        self.source = source
+        self.nextVersion = nextVersion
+        self.nextAutomatic = nextAutomatic
+    }
+}
+
+extension Sprite: CustomStringConvertible {
+    package var description: String { "sprite \(name) (\(id))" }
+}
+
+/// A sprite and the state it is in now.
+package struct SpriteView: Sendable, Hashable {
+    package var sprite: Sprite
+    package var status: SpriteStatus
+    package init(sprite: Sprite, status: SpriteStatus) {
+        self.sprite = sprite
+        self.status = status
+    }
+}
+
+package struct Checkpoint: Sendable, Hashable {
+    package var sprite: SpriteID
+    package var id: CheckpointID
+    package var createdAt: Timestamp
+    package var comment: String?
+    /// The checkpoint this one descends from; nil for `v0`.
+    package var source: CheckpointID?
+    /// Nanoseconds spent writing out dirty data before the snapshot, while the sprite went on.
+    package var flush: Duration
+    /// Time of the snapshot itself, during which the sprite was held still.
+    package var snapshot: Duration
+    package init(
+        sprite: SpriteID, id: CheckpointID, createdAt: Timestamp, comment: String? = nil, source: CheckpointID? = nil,
+        flush: Duration = .zero, snapshot: Duration = .zero
+    ) {
+        self.sprite = sprite
+        self.id = id
+        self.createdAt = createdAt
+        self.comment = comment
+        self.source = source
+        self.flush = flush
+        self.snapshot = snapshot
+    }
+}
+
+/// What to create.
+package struct SpriteCreation: Sendable {
+    package var name: SpriteName
+    package var base: BaseName?
+    package var limits: ResourceLimits
+    package var environment: [String: String]
+    package var labels: [String]
+    package var urlAuthentication: URLAuthentication
+    package init(
+        name: SpriteName, base: BaseName? = nil, limits: ResourceLimits = .init(), environment: [String: String] = [:],
+        labels: [String] = [], urlAuthentication: URLAuthentication = .sprite
+    ) {
+        self.name = name
+        self.base = base
+        self.limits = limits
+        self.environment = environment
+        self.labels = labels
+        self.urlAuthentication = urlAuthentication
+    }
+}
+
+/// A partial update: nil fields stay as they are.
+package struct SpriteUpdate: Sendable {
+    package var labels: [String]?
+    package var urlAuthentication: URLAuthentication?
+    package var limits: ResourceLimits?
+    package init(labels: [String]? = nil, urlAuthentication: URLAuthentication? = nil, limits: ResourceLimits? = nil) {
+        self.labels = labels
+        self.urlAuthentication = urlAuthentication
+        self.limits = limits
+    }
+}
+
+package struct SpritePage: Sendable {
+    package var sprites: [SpriteView]
+    /// Ask for the names after this one; nil at the end.
+    package var next: String?
+    package init(sprites: [SpriteView], next: String?) {
+        self.sprites = sprites
+        self.next = next
+    }
+}

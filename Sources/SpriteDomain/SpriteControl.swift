@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+/// Tells a caller how a longer operation goes; lines are for people.
+package typealias Progress = @Sendable (String) async -> Void
+
+/// Everything the API can ask of sprites. `SpriteServer` calls it, `SpriteLifecycle` does it.
+///
+/// Every call throws ``SpriteError``; a sprite that is not there is `.notFound`, whatever was asked of it.
+/// Anything that needs the machine wakes it.
+package protocol SpriteControl: Sendable {
+    /// Creates and starts a sprite. Throws `.alreadyExists`, `.noSpace`, `.unsupported` (a limit the host lacks).
+    func create(_ creation: SpriteCreation) async throws -> SpriteView
+    /// Sprites in name order whose names begin with `prefix` and come after `after`.
+    func list(prefix: String, after: String?, limit: Int) async throws -> SpritePage
+    func get(_ name: SpriteName) async throws -> SpriteView
+    func update(_ name: SpriteName, _ update: SpriteUpdate) async throws -> SpriteView
+    /// Kills what runs and deletes the sprite with its checkpoints. Returns when name and host are free of it.
+    func destroy(_ name: SpriteName) async throws
+    /// A new sprite from a checkpoint of `source`, or from its state of now. Copies limits, environment and labels.
+    func fork(_ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?) async throws -> SpriteView
+
+    /// Snapshots the live disk; the sprite goes on. Throws `.conflict` while a restore runs.
+    func checkpoint(_ name: SpriteName, comment: String?, progress: Progress) async throws -> Checkpoint
+    /// Newest first, `v0` included.
+    func checkpoints(_ name: SpriteName, includeAutomatic: Bool) async throws -> [Checkpoint]
+    func checkpoint(_ name: SpriteName, _ id: CheckpointID) async throws -> Checkpoint
+    /// Throws `.conflict` for the checkpoint the live state descends from and for `v0`.
+    func deleteCheckpoint(_ name: SpriteName, _ id: CheckpointID) async throws
+    /// Puts the disk back to `id`, keeping the replaced state as an automatic checkpoint, whose id is returned.
+    ///
+    /// All sessions end. When it returns the sprite runs again. Throws `.conflict` while another restore runs.
+    func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID
+    /// Restores the state the last restore replaced. Throws `.notFound` if there was none.
+    func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID
+
+    func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession
+    /// Sessions that run.
+    func sessions(_ name: SpriteName) async throws -> [SessionInfo]
+    /// Throws `.notFound` for an id that never was, `.gone` for one that has ended.
+    func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+package import Logging
+package import SpriteDomain
+
+/// What the lifecycle works with; only the daemon names the concrete ones.
+package struct Drivers: Sendable {
+    package var registry: any RegistryDriver
+    package var storage: any StorageDriver
+    package var sandboxes: any SandboxDriver
+    package var network: any NetworkDriver
+    package var sessions: any SessionDriver
+    package var closeSocket: @Sendable (Int32) -> Void
+    package var logger: Logger
+
+    package init(
+        registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
+        network: any NetworkDriver, sessions: any SessionDriver, closeSocket: @escaping @Sendable (Int32) -> Void,
+        logger: Logger
+    ) {
+        self.registry = registry
+        self.storage = storage
+        self.sandboxes = sandboxes
+        self.network = network
+        self.sessions = sessions
+        self.closeSocket = closeSocket
+        self.logger = logger
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+package import SpriteDomain
+
+extension Lifecycle: SpriteControl {
+    package func create(_ creation: SpriteCreation) async throws -> SpriteView {
+        try drivers.sandboxes.checkLimits(creation.limits)
+        let base = if let base = creation.base { base } else { try await defaultBase() }
+        guard try await drivers.storage.bases().contains(base) else {
+            throw SpriteError(
+                .notFound, "cannot create sprite: no base is named '\(base)'; `sprited base list` shows those there are")
+        }
+        let now = Timestamp.now()
+        let sprite = Sprite(
+            id: .random(), name: creation.name, base: base, limits: creation.limits,
+            environment: creation.environment, labels: creation.labels,
+            urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now)
+        return try await make(sprite, from: .empty).view
+    }
+
+    package func list(prefix: String, after: String?, limit: Int) async throws -> SpritePage {
+        let (machines, next) = page(prefix: prefix, after: after, limit: max(1, limit))
+        var views: [SpriteView] = []
+        for machine in machines { views.append(await machine.view) }
+        return SpritePage(sprites: views, next: next)
+    }
+
+    package func get(_ name: SpriteName) async throws -> SpriteView {
+        try await machine(name).view
+    }
+
+    package func update(_ name: SpriteName, _ update: SpriteUpdate) async throws -> SpriteView {
+        let machine = try machine(name)
+        if let limits = update.limits { try drivers.sandboxes.checkLimits(limits) }
+        return try await machine.turns.withTurn { [drivers] in
+            try await machine.checkExists()
+            var sprite = await machine.sprite
+            if let labels = update.labels { sprite.labels = labels }
+            if let authentication = update.urlAuthentication { sprite.urlAuthentication = authentication }
+            if let limits = update.limits {
+                sprite.limits = limits
+                if await machine.sandbox != nil { try await drivers.sandboxes.setLimits(machine.id, limits) }
+            }
+            sprite.updatedAt = .now()
+            try await drivers.registry.update(sprite)
+            await machine.setSprite(sprite)
+            return await machine.view
+        }
+    }
+
+    package func destroy(_ name: SpriteName) async throws {
+        let machine = try machine(name)
+        let drivers = drivers
+        // Not cancelled when the client hangs up: half a deletion helps nobody.
+        try await Task {
+            try await machine.turns.withTurn {
+                try await machine.checkExists()
+                let intent = Intent.destroy(machine.id)
+                try await drivers.registry.begin(intent)
+                try await machine.stop()
+                await machine.setDestroyed()
+                try await drivers.storage.deleteDisk(machine.id)
+                try await drivers.registry.complete(intent, .removed)
+            }
+        }.value
+        remove(name)
+    }
+
+    package func fork(
+        _ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?
+    ) async throws -> SpriteView {
+        let origin = try machine(source)
+        let original = await origin.sprite
+        let now = Timestamp.now()
+        let sprite = Sprite(
+            id: .random(), name: name, base: original.base, limits: original.limits,
+            environment: original.environment, labels: original.labels,
+            urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now)
+        let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
+        // Only while the disk is copied must the origin keep still; its turn is free again before the fork starts.
+        let machine = try await make(sprite, from: from) { copy in
+            try await origin.turns.withTurn {
+                try await origin.checkExists()
+                if let checkpoint {
+                    _ = try await origin.checkpoint(checkpoint)
+                    try await copy()
+                } else {
+                    _ = try await origin.held(copy)
+                }
+            }
+        }
+        return await machine.view
+    }
+
+    package func checkpoint(_ name: SpriteName, comment: String?, progress: Progress) async throws -> Checkpoint {
+        if let comment, comment.utf8.count > Limits.commentBytesMax {
+            throw SpriteError(
+                .invalidRequest,
+                "cannot create checkpoint: the comment is \(comment.utf8.count) bytes, "
+                    + "the limit is \(Limits.commentBytesMax)")
+        }
+        let machine = try machine(name)
+        guard await !machine.isRestoring else { throw restoreUnderWay(name, "create a checkpoint") }
+        await progress("Creating checkpoint...")
+        // Finished or undone even if the client hangs up.
+        return try await Task {
+            try await machine.turns.withTurn { try await machine.makeCheckpoint(comment: comment) }
+        }.value
+    }
+
+    package func checkpoints(_ name: SpriteName, includeAutomatic: Bool) async throws -> [Checkpoint] {
+        try await machine(name).checkpoints.reversed().filter { includeAutomatic || !$0.id.isAutomatic }
+    }
+
+    package func checkpoint(_ name: SpriteName, _ id: CheckpointID) async throws -> Checkpoint {
+        try await machine(name).checkpoint(id)
+    }
+
+    package func deleteCheckpoint(_ name: SpriteName, _ id: CheckpointID) async throws {
+        let machine = try machine(name)
+        guard await !machine.isRestoring else { throw restoreUnderWay(name, "delete a checkpoint") }
+        try await Task {
+            try await machine.turns.withTurn { try await machine.removeCheckpoint(id) }
+        }.value
+    }
+
+    package func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID {
+        let machine = try machine(name)
+        _ = try await machine.checkpoint(id)
+        return try await restore(machine, name, progress) { id }
+    }
+
+    package func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
+        let machine = try machine(name)
+        return try await restore(machine, name, progress) {
+            guard let newest = await machine.newestAutomatic else {
+                throw SpriteError(.notFound, "cannot undo: sprite '\(name)' was never restored")
+            }
+            return newest
+        }
+    }
+
+    private func restore(
+        _ machine: Machine, _ name: SpriteName, _ progress: Progress,
+        _ target: @escaping @Sendable () async throws -> CheckpointID
+    ) async throws -> CheckpointID {
+        guard await machine.claimRestore() else { throw restoreUnderWay(name, "restore") }
+        await progress("Stopping the sprite...")
+        // Once begun it is finished, whether or not the client stays.
+        return try await Task {
+            do {
+                let replaced = try await machine.turns.withTurn {
+                    let replaced = try await machine.replaceDisk(with: try await target())
+                    _ = try await machine.start()
+                    await machine.thinAutomaticCheckpoints()
+                    return replaced
+                }
+                await machine.endRestore()
+                return replaced
+            } catch {
+                await machine.endRestore()
+                throw error
+            }
+        }.value
+    }
+
+    package func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession {
+        let machine = try machine(name)
+        try await wake(machine)
+        return try await drivers.sessions.exec(machine.id, request)
+    }
+
+    package func sessions(_ name: SpriteName) async throws -> [SessionInfo] {
+        await drivers.sessions.sessions(try machine(name).id)
+    }
+
+    package func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
+        try await drivers.sessions.session(try machine(name).id, id)
+    }
+
+    private func wake(_ machine: Machine) async throws {
+        if await machine.isReady { return }
+        _ = try await machine.turns.withTurn { try await machine.start() }
+    }
+}
+
+private func restoreUnderWay(_ name: SpriteName, _ verb: String) -> SpriteError {
+    SpriteError(.conflict, "cannot \(verb): a restore of sprite '\(name)' is under way; wait until it is done")
+}

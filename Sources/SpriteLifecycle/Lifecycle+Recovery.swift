@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import SpriteDomain
+
+extension Lifecycle {
+    /// Makes registry, disk and sandboxes agree after a start, whatever ended the last run. Call before serving.
+    ///
+    /// The registry says what should exist; the host says what does. What a crash left half done is finished
+    /// (restore, deletion) or undone (creation, checkpoint): neither was acknowledged. Data that nobody knows is
+    /// left where it is and reported, never deleted.
+    package func recover() async throws {
+        var running: [SpriteID: Sandbox] = [:]
+        for sandbox in try await drivers.sandboxes.running() { running[sandbox.id] = sandbox }
+
+        for intent in try await drivers.registry.intents() {
+            drivers.logger.notice("finishing what was under way", metadata: ["intent": "\(intent)"])
+            if let id = intent.stopsSandbox, running.removeValue(forKey: id) != nil {
+                try await drivers.sandboxes.destroy(id)
+            }
+            try await settle(intent)
+        }
+
+        let sprites = try await drivers.registry.sprites()
+        let known = Set(sprites.map(\.id))
+        for id in running.keys where !known.contains(id) {
+            drivers.logger.warning("ending a sandbox of no known sprite", metadata: ["sprite.id": "\(id)"])
+            running[id] = nil
+            try await drivers.sandboxes.destroy(id)
+        }
+        try await compareDisks(sprites)
+        for sprite in sprites {
+            let checkpoints = try await drivers.registry.checkpoints(sprite.id)
+            let machine = Machine(sprite, checkpoints: checkpoints, drivers: drivers)
+            if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
+            add(machine, as: sprite.name)
+        }
+    }
+
+    private func readopt(_ sandbox: Sandbox, _ machine: Machine, _ sprite: Sprite) async {
+        await drivers.network.adopt(address: sandbox.address)
+        do {
+            // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
+            try await drivers.sandboxes.thaw(sprite.id)
+            try await drivers.sessions.connect(
+                sprite.id,
+                setup: AgentSetup(
+                    hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
+                    environment: sprite.environment))
+            await machine.adopt(sandbox)
+        } catch {
+            drivers.logger.error(
+                "a running sprite does not answer and is stopped",
+                metadata: ["sprite.id": "\(sprite.id)", "error": "\(error)"])
+            await drivers.sessions.disconnect(sprite.id)
+            try? await drivers.sandboxes.destroy(sprite.id)
+            await drivers.network.release(address: sandbox.address)
+        }
+    }
+
+    private func settle(_ intent: Intent) async throws {
+        switch intent {
+        case .create(let sprite, _):
+            try await drivers.storage.deleteDisk(sprite.id)
+            try await drivers.registry.abandon(intent)
+        case .checkpoint(let id, let checkpoint):
+            try await drivers.storage.deleteSnapshot(id, checkpoint)
+            try await drivers.registry.abandon(intent)
+        case .deleteCheckpoint(let id, let checkpoint):
+            try await drivers.storage.deleteSnapshot(id, checkpoint)
+            try await drivers.registry.complete(intent, .removed)
+        case .destroy(let id):
+            try await drivers.storage.deleteDisk(id)
+            try await drivers.registry.complete(intent, .removed)
+        case .restore(let id, let target, let replaced):
+            try await drivers.storage.restore(id, from: .checkpoint(id, target), keepingReplacedAs: replaced)
+            guard var sprite = try await drivers.registry.sprites().first(where: { $0.id == id }) else { return }
+            let kept = keptState(replaced, of: sprite, for: target)
+            sprite.source = target
+            try await drivers.registry.complete(intent, .written(sprite, kept))
+        }
+    }
+
+    private func compareDisks(_ sprites: [Sprite]) async throws {
+        var disks = try await drivers.storage.inventory()
+        for sprite in sprites {
+            let disk = disks.removeValue(forKey: sprite.id)
+            if disk?.hasLiveDisk != true {
+                drivers.logger.error("the disk of a sprite is missing", metadata: ["sprite.id": "\(sprite.id)"])
+            }
+            let present = disk?.checkpoints ?? []
+            for checkpoint in try await drivers.registry.checkpoints(sprite.id)
+            where checkpoint.id != .initial && !present.contains(checkpoint.id) {
+                drivers.logger.error(
+                    "a checkpoint is missing on the disk",
+                    metadata: ["sprite.id": "\(sprite.id)", "checkpoint.id": "\(checkpoint.id)"])
+            }
+        }
+        for unknown in disks.keys {
+            drivers.logger.error(
+                "a disk belongs to no known sprite; it is left as it is", metadata: ["sprite.id": "\(unknown)"])
+        }
+    }
+}
+
+extension Intent {
+    /// The sprite whose sandbox cannot go on while this is finished or undone.
+    fileprivate var stopsSandbox: SpriteID? {
+        switch self {
+        case .create(let sprite, _): sprite.id
+        case .restore(let id, _, _), .destroy(let id): id
+        case .checkpoint, .deleteCheckpoint: nil
+        }
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+package import SpriteDomain
+
+/// All sprites of one daemon. Life events of one sprite take turns; different sprites never wait for each other.
+package actor Lifecycle {
+    let drivers: Drivers
+    let defaultBase: @Sendable () async throws -> BaseName
+    private var machines: [SpriteName: Machine] = [:]
+    /// Names being created: taken, but nothing can be asked of them yet.
+    private var reserved: Set<SpriteName> = []
+
+    package init(drivers: Drivers, defaultBase: @escaping @Sendable () async throws -> BaseName) {
+        self.drivers = drivers
+        self.defaultBase = defaultBase
+    }
+
+    func machine(_ name: SpriteName) throws -> Machine {
+        guard let machine = machines[name] else { throw noSuchSprite(name) }
+        return machine
+    }
+
+    func add(_ machine: Machine, as name: SpriteName) { machines[name] = machine }
+    func remove(_ name: SpriteName) { machines[name] = nil }
+
+    func reserve(_ name: SpriteName) throws {
+        guard machines[name] == nil, reserved.insert(name).inserted else {
+            throw SpriteError(
+                .alreadyExists,
+                "cannot create sprite: the name '\(name)' is taken; choose another or destroy it first")
+        }
+    }
+
+    func unreserve(_ name: SpriteName) { reserved.remove(name) }
+
+    /// Machines whose names begin with `prefix`, after `after`, in name order, and whether there are more.
+    func page(prefix: String, after: String?, limit: Int) -> (machines: [Machine], next: String?) {
+        let names = machines.keys
+            .filter { $0.rawValue.hasPrefix(prefix) && $0.rawValue > after ?? "" }
+            .sorted { $0.rawValue < $1.rawValue }
+        let taken = names.prefix(limit)
+        return (taken.compactMap { machines[$0] }, names.count > taken.count ? taken.last?.rawValue : nil)
+    }
+
+    /// Creates a sprite from any source; the sprite runs when it returns.
+    ///
+    /// - Parameter around: Runs the copying of the disk, under whatever must hold while it is copied.
+    func make(
+        _ sprite: Sprite, from source: DiskSource,
+        around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() }
+    ) async throws -> Machine {
+        try reserve(sprite.name)
+        defer { unreserve(sprite.name) }
+        let intent = Intent.create(sprite, source: source)
+        let drivers = drivers
+        // Finished or undone as a whole even if the client hangs up meanwhile; awaited here.
+        let machine = try await Task {
+            try await withRollback { undo in
+                try await drivers.registry.begin(intent)
+                await undo.onFailure {
+                    do {
+                        try await drivers.storage.deleteDisk(sprite.id)
+                        try await drivers.registry.abandon(intent)
+                    } catch {
+                        // The intent stays, and the next start of the daemon cleans up.
+                        drivers.logger.error("failed creation not cleaned up", metadata: ["error": "\(error)"])
+                    }
+                }
+                try await around {
+                    if source == .empty {
+                        try await drivers.storage.createDisk(sprite.id)
+                    } else {
+                        try await drivers.storage.createDisk(sprite.id, from: source)
+                    }
+                }
+                let sandbox = try await boot(sprite, drivers)
+                await undo.onFailure {
+                    try? await drivers.sandboxes.destroy(sprite.id)
+                    await drivers.sessions.disconnect(sprite.id)
+                    await drivers.network.release(address: sandbox.address)
+                }
+                var sprite = sprite
+                sprite.lastRunningAt = .now()
+                let initial = Checkpoint(sprite: sprite.id, id: .initial, createdAt: sprite.createdAt)
+                try await drivers.registry.complete(intent, .written(sprite, initial))
+                let machine = Machine(sprite, checkpoints: [initial], drivers: drivers)
+                await machine.adopt(sandbox)
+                return machine
+            }
+        }.value
+        machines[sprite.name] = machine
+        return machine
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import SpriteDomain
+
+extension Machine {
+    /// Makes a checkpoint of the live disk; the caller holds the turn.
+    func makeCheckpoint(comment: String?) async throws -> Checkpoint {
+        try checkExists()
+        let checkpointID = CheckpointID.version(sprite.nextVersion)
+        let intent = Intent.checkpoint(id, checkpointID)
+        try await drivers.registry.begin(intent)
+        advanceVersion()
+        let times: (flush: Duration, snapshot: Duration)
+        do {
+            times = try await held { [drivers, id] in
+                try await drivers.storage.snapshot(id, as: checkpointID)
+            }
+        } catch {
+            await undoCheckpoint(intent, checkpointID)
+            throw error
+        }
+        let checkpoint = Checkpoint(
+            sprite: id, id: checkpointID, createdAt: .now(), comment: comment, source: sprite.source,
+            flush: times.flush, snapshot: times.snapshot)
+        var sprite = sprite
+        sprite.source = checkpointID
+        do {
+            try await drivers.registry.complete(intent, .written(sprite, checkpoint))
+        } catch {
+            await undoCheckpoint(intent, checkpointID)
+            throw error
+        }
+        setSprite(sprite)
+        record(checkpoint)
+        Task { await self.arrangeShelf() }
+        return checkpoint
+    }
+
+    private func undoCheckpoint(_ intent: Intent, _ checkpointID: CheckpointID) async {
+        await Task { [drivers, id, logger] in
+            do {
+                try await drivers.storage.deleteSnapshot(id, checkpointID)
+                try await drivers.registry.abandon(intent)
+            } catch {
+                // The intent stays: the next start cleans up.
+                logger.error("failed checkpoint not cleaned up", metadata: ["error": "\(error)"])
+            }
+        }.value
+    }
+
+    private func advanceVersion() {
+        var next = sprite
+        next.nextVersion += 1
+        setSprite(next)
+    }
+
+    /// Writes out what is dirty while the sprite goes on, then runs `body` with every process held still.
+    ///
+    /// Btrfs writes dirty files out one after another before it snapshots, so that without holding the sprite
+    /// still a snapshot could hold a later write of one file and miss an earlier one of another.
+    func held(_ body: @Sendable () async throws -> Void) async throws -> (flush: Duration, snapshot: Duration) {
+        let clock = ContinuousClock()
+        let begin = clock.now
+        try await drivers.storage.flush(id)
+        let flushed = clock.now
+        if sandbox != nil {
+            try await drivers.sandboxes.freeze(id)
+            do {
+                try await body()
+            } catch {
+                await thawForSure()
+                throw error
+            }
+            await thawForSure()
+        } else {
+            try await body()
+        }
+        return (flushed - begin, clock.now - flushed)
+    }
+
+    private func thawForSure() async {
+        do {
+            try await drivers.sandboxes.thaw(id)
+        } catch {
+            logger.error("sprite stays frozen", metadata: ["error": "\(error)"])
+        }
+    }
+
+    func removeCheckpoint(_ checkpointID: CheckpointID) async throws {
+        try checkExists()
+        _ = try checkpoint(checkpointID)
+        guard checkpointID != .initial else {
+            throw SpriteError(.conflict, "cannot delete checkpoint v0: it is the state at creation and costs nothing")
+        }
+        guard checkpointID != sprite.source else {
+            throw SpriteError(
+                .conflict,
+                "cannot delete checkpoint \(checkpointID): the live state descends from it; "
+                    + "make or restore another checkpoint first")
+        }
+        await takeOffShelf(checkpointID)
+        let intent = Intent.deleteCheckpoint(id, checkpointID)
+        try await drivers.registry.begin(intent)
+        try await drivers.storage.deleteSnapshot(id, checkpointID)
+        try await drivers.registry.complete(intent, .removed)
+        forget(checkpointID)
+        Task { await self.arrangeShelf() }
+    }
+
+    /// Exchanges the disk; returns the automatic checkpoint that keeps the replaced state. The caller holds the turn.
+    func replaceDisk(with target: CheckpointID) async throws -> CheckpointID {
+        try checkExists()
+        _ = try checkpoint(target)
+        let replaced = CheckpointID.automatic(sprite.nextAutomatic)
+        let intent = Intent.restore(id, from: target, replaced: replaced)
+        try await drivers.registry.begin(intent)
+        var next = sprite
+        next.nextAutomatic += 1
+        setSprite(next)
+        try await stop()
+        try await drivers.storage.restore(id, from: diskSource(of: target), keepingReplacedAs: replaced)
+        let kept = keptState(replaced, of: sprite, for: target)
+        next.source = target
+        try await drivers.registry.complete(intent, .written(next, kept))
+        setSprite(next)
+        record(kept)
+        return replaced
+    }
+
+    /// `v0` of a sprite made from a base has no snapshot of its own; the pool knows where it lies.
+    private func diskSource(of checkpoint: CheckpointID) -> DiskSource { .checkpoint(id, checkpoint) }
+
+    /// Keeps the newest automatic checkpoints only; failures are logged and tried again after the next restore.
+    func thinAutomaticCheckpoints() async {
+        let automatic = checkpoints.filter { $0.id.isAutomatic && $0.id != sprite.source }
+        for old in automatic.dropLast(Limits.automaticCheckpointsMax) {
+            do {
+                try await removeCheckpoint(old.id)
+            } catch {
+                logger.warning("old automatic checkpoint not removed", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    var newestAutomatic: CheckpointID? { checkpoints.last { $0.id.isAutomatic }?.id }
+}
+
+/// The row of a state that a restore replaced.
+func keptState(_ replaced: CheckpointID, of sprite: Sprite, for target: CheckpointID) -> Checkpoint {
+    Checkpoint(
+        sprite: sprite.id, id: replaced, createdAt: .now(), comment: "replaced by restoring \(target)",
+        source: sprite.source)
+}

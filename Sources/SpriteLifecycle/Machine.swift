@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import SpriteDomain
+
+/// One sprite: its rows as last written, whether it runs, and the turns of its life events.
+actor Machine {
+    /// What is alive.
+    enum Power: Sendable {
+        case cold
+        case running(Sandbox)
+        /// Its rows and disk are gone or going; only an error can be answered.
+        case destroyed
+    }
+
+    let id: SpriteID
+    let drivers: Drivers
+    let turns = TurnQueue()
+    private(set) var sprite: Sprite
+    private(set) var checkpoints: [Checkpoint]
+    private(set) var power = Power.cold
+    private(set) var isRestoring = false
+    /// Checkpoints shown inside now, oldest first.
+    private var shelf: [CheckpointID] = []
+
+    init(_ sprite: Sprite, checkpoints: [Checkpoint], drivers: Drivers) {
+        id = sprite.id
+        self.sprite = sprite
+        self.checkpoints = checkpoints
+        self.drivers = drivers
+    }
+
+    var logger: Logger {
+        var logger = drivers.logger
+        logger[metadataKey: "sprite.id"] = "\(id)"
+        logger[metadataKey: "sprite.name"] = "\(sprite.name)"
+        return logger
+    }
+
+    var view: SpriteView {
+        switch power {
+        case .running: SpriteView(sprite: sprite, status: .running)
+        case .cold, .destroyed: SpriteView(sprite: sprite, status: .cold)
+        }
+    }
+
+    var sandbox: Sandbox? {
+        guard case .running(let sandbox) = power else { return nil }
+        return sandbox
+    }
+
+    func checkExists() throws {
+        if case .destroyed = power { throw noSuchSprite(sprite.name) }
+    }
+
+    // MARK: Rows
+
+    func setSprite(_ sprite: Sprite) { self.sprite = sprite }
+    /// Ready for commands without a turn: it runs and no restore is about to stop it.
+    var isReady: Bool { sandbox != nil && !isRestoring }
+
+    /// False if a restore is under way already; otherwise it is from now on.
+    func claimRestore() -> Bool {
+        guard !isRestoring else { return false }
+        isRestoring = true
+        return true
+    }
+
+    func endRestore() { isRestoring = false }
+    func setDestroyed() { power = .destroyed }
+
+    func record(_ checkpoint: Checkpoint) { checkpoints.append(checkpoint) }
+    func forget(_ id: CheckpointID) { checkpoints.removeAll { $0.id == id } }
+
+    func checkpoint(_ id: CheckpointID) throws -> Checkpoint {
+        guard let found = checkpoints.first(where: { $0.id == id }) else {
+            throw SpriteError(.notFound, "sprite '\(sprite.name)' has no checkpoint \(id)")
+        }
+        return found
+    }
+
+    // MARK: Power
+
+    /// Starts the sandbox if none runs; the caller holds the turn.
+    func start() async throws -> Sandbox {
+        try checkExists()
+        if case .running(let sandbox) = power { return sandbox }
+        let sandbox = try await boot(sprite, drivers)
+        adopt(sandbox)
+        sprite.lastRunningAt = .now()
+        return sandbox
+    }
+
+    /// Takes over a sandbox that runs and watches for its end.
+    func adopt(_ sandbox: Sandbox) {
+        power = .running(sandbox)
+        shelf = []
+        // Ends when the sandbox does, whoever ends it; nobody waits for it but this machine.
+        Task {
+            await drivers.sandboxes.waitForEnd(sandbox)
+            await self.ended(sandbox)
+        }
+        // Behind the answer: mounting five old states takes longer than starting.
+        Task { await self.arrangeShelf() }
+    }
+
+    /// Ends the sandbox if one runs; the caller holds the turn.
+    func stop() async throws {
+        guard case .running(let sandbox) = power else { return }
+        power = .cold
+        shelf = []
+        try await takeDown(sandbox)
+    }
+
+    private func takeDown(_ sandbox: Sandbox) async throws {
+        try await drivers.sandboxes.destroy(sandbox.id)
+        await drivers.sessions.disconnect(sandbox.id)
+        await drivers.network.release(address: sandbox.address)
+    }
+
+    private func ended(_ sandbox: Sandbox) async {
+        guard case .running(sandbox) = power else { return }
+        _ = try? await turns.withTurn {
+            // Another event may have stopped or replaced it while this one waited for its turn.
+            guard await self.sandbox == sandbox else { return }
+            await self.logger.warning("sprite ended by itself")
+            try await self.stop()
+        }
+    }
+
+    // MARK: Checkpoints visible inside
+
+    /// Makes `/.sprite/checkpoints` show the newest five; what fails is only logged, since nothing depends on it.
+    func arrangeShelf() async {
+        guard case .running(let sandbox) = power else { return }
+        let wanted = checkpoints.filter { !$0.id.isAutomatic && $0.id != .initial }
+            .suffix(Limits.visibleCheckpointsMax).map(\.id)
+        for old in shelf where !wanted.contains(old) {
+            shelf.removeAll { $0 == old }
+            do {
+                try await drivers.sandboxes.hideCheckpoint(sandbox, name: old.rawValue)
+            } catch {
+                logger.debug("checkpoint not hidden", metadata: ["error": "\(error)"])
+            }
+        }
+        for new in wanted where !shelf.contains(new) {
+            shelf.append(new)
+            do {
+                let mount = try await drivers.storage.openCheckpointRoot(id, base: sprite.base, new)
+                defer { drivers.closeSocket(mount) }
+                try await drivers.sandboxes.showCheckpoint(sandbox, mount: mount, name: new.rawValue)
+            } catch {
+                logger.debug("checkpoint not shown", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    /// Takes one state out of the sprite's view before its snapshot is deleted; a mount would keep it alive.
+    func takeOffShelf(_ checkpoint: CheckpointID) async {
+        guard case .running(let sandbox) = power, shelf.contains(checkpoint) else { return }
+        shelf.removeAll { $0 == checkpoint }
+        try? await drivers.sandboxes.hideCheckpoint(sandbox, name: checkpoint.rawValue)
+    }
+}
+
+func noSuchSprite(_ name: SpriteName) -> SpriteError {
+    SpriteError(.notFound, "no sprite is named '\(name)'; `sprite list` shows those there are")
+}
+
+/// Brings a sprite's sandbox up on the disk it has; leaves nothing behind if a step fails.
+func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
+    try await withRollback { undo in
+        async let acquired = drivers.network.acquire()
+        let root: String
+        do {
+            root = try await drivers.storage.mountRoot(sprite.id, base: sprite.base)
+        } catch {
+            if let slot = try? await acquired {
+                await drivers.network.handedOver(slot)
+                await drivers.network.release(address: slot.address)
+            }
+            throw error
+        }
+        await undo.onFailure { await drivers.storage.unmountRoot(sprite.id) }
+        let slot = try await acquired
+        await undo.onFailure { await drivers.network.release(address: slot.address) }
+        let sandbox: Sandbox
+        do {
+            let socket = try drivers.sessions.listen(sprite.id)
+            defer { drivers.closeSocket(socket) }
+            await undo.onFailure { try? await drivers.sandboxes.destroy(sprite.id) }
+            sandbox = try await drivers.sandboxes.start(
+                SandboxSpecification(
+                    id: sprite.id, hostname: sprite.name.rawValue, root: root, slot: slot, limits: sprite.limits,
+                    agentSocket: socket))
+        } catch {
+            await drivers.network.handedOver(slot)
+            throw error
+        }
+        await drivers.network.handedOver(slot)
+        await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
+        try await drivers.sessions.connect(
+            sprite.id,
+            setup: AgentSetup(
+                hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
+                environment: sprite.environment))
+        await drivers.storage.unmountRoot(sprite.id)
+        return sandbox
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import GRDB
+
+/// The registry's schema. A shipped migration never changes; later ones are appended.
+///
+/// | table | one row is |
+/// |---|---|
+/// | `sprites` | a sprite; `state` is `creating`, `ready` or `destroying` |
+/// | `checkpoints` | a snapshot that is whole on the disk |
+/// | `intents` | a change of several steps that was begun and is not done |
+///
+/// Times are nanoseconds since 1970; `environment` is a JSON object, `labels` a JSON array.
+enum Schema {
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("1 sprites, checkpoints, intents") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE sprites (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        name TEXT NOT NULL UNIQUE,
+                        state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'destroying')),
+                        base TEXT NOT NULL,
+                        memory_mib INTEGER CHECK (memory_mib > 0),
+                        cpus REAL CHECK (cpus > 0),
+                        pids INTEGER CHECK (pids > 0),
+                        environment TEXT NOT NULL CHECK (json_valid(environment)),
+                        labels TEXT NOT NULL CHECK (json_valid(labels)),
+                        url_authentication TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        updated_at INTEGER NOT NULL,
+                        last_running_at INTEGER,
+                        source TEXT NOT NULL,
+                        next_version INTEGER NOT NULL CHECK (next_version > 0),
+                        next_automatic INTEGER NOT NULL CHECK (next_automatic > 0)
+                    ) STRICT;
+                    CREATE TABLE checkpoints (
+                        sprite TEXT NOT NULL REFERENCES sprites(id) ON DELETE CASCADE,
+                        id TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        comment TEXT,
+                        source TEXT,
+                        flush_ns INTEGER NOT NULL CHECK (flush_ns >= 0),
+                        snapshot_ns INTEGER NOT NULL CHECK (snapshot_ns >= 0),
+                        PRIMARY KEY (sprite, id)
+                    ) STRICT, WITHOUT ROWID;
+                    CREATE TABLE intents (
+                        sprite TEXT NOT NULL REFERENCES sprites(id) ON DELETE CASCADE,
+                        kind TEXT NOT NULL,
+                        subject TEXT NOT NULL DEFAULT '',
+                        object TEXT NOT NULL DEFAULT '',
+                        PRIMARY KEY (sprite, kind, subject)
+                    ) STRICT, WITHOUT ROWID;
+                    """)
+        }
+        return migrator
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// What a running command's connection and its reader share: output not yet read, and how it ended.
+///
+/// The channel's handler puts in; one task at a time takes out. Once ``bufferedBytesMax`` wait unread, reading from
+/// the socket stops until half of them are gone, and so the command is held back.
+final class ExecState: Sendable {
+    /// Enough for several reads from the socket, so that it never runs dry while the reader works.
+    static let bufferedBytesMax = 4 << 20
+
+    enum Ending: Sendable {
+        case exited(Int32)
+        case failed(any Error)
+    }
+
+    struct Greeting: Sendable {
+        var sessionID: String
+        var isTerminal: Bool
+    }
+
+    private struct Storage {
+        var chunks: [OutputChunk] = []
+        var bufferedBytes = 0
+        var reader: CheckedContinuation<Void, any Error>?
+        var ending: Ending?
+        var endWaiters: [CheckedContinuation<Ending, Never>] = []
+        var greeting: Greeting?
+        var greetingWaiter: CheckedContinuation<Greeting, any Error>?
+        var discards = false
+        var isPaused = false
+        var resumeReading: (@Sendable () -> Void)?
+    }
+
+    private let storage = NIOLockedValueBox(Storage())
+
+    // MARK: The handler's side
+
+    func started(_ greeting: Greeting) {
+        let waiter = storage.withLockedValue { storage in
+            storage.greeting = greeting
+            defer { storage.greetingWaiter = nil }
+            return storage.greetingWaiter
+        }
+        waiter?.resume(returning: greeting)
+    }
+
+    /// - Returns: Whether to go on reading; if not, `resume` is called once there is room.
+    func append(_ chunk: OutputChunk, resume: @escaping @Sendable () -> Void) -> Bool {
+        let (reader, goesOn) = storage.withLockedValue { storage -> (CheckedContinuation<Void, any Error>?, Bool) in
+            guard !storage.discards, storage.ending == nil else { return (nil, true) }
+            storage.chunks.append(chunk)
+            storage.bufferedBytes += chunk.count
+            if storage.bufferedBytes >= Self.bufferedBytesMax {
+                storage.isPaused = true
+                storage.resumeReading = resume
+            }
+            defer { storage.reader = nil }
+            return (storage.reader, !storage.isPaused)
+        }
+        reader?.resume()
+        return goesOn
+    }
+
+    /// The command ended or its connection did; the first call counts.
+    func finish(_ ending: Ending) {
+        let resumptions = storage.withLockedValue { storage -> (() -> Void)? in
+            guard storage.ending == nil else { return nil }
+            storage.ending = ending
+            let reader = storage.reader
+            let waiters = storage.endWaiters
+            let greetingWaiter = storage.greetingWaiter
+            storage.reader = nil
+            storage.endWaiters = []
+            storage.greetingWaiter = nil
+            storage.resumeReading = nil
+            return {
+                reader?.resume()
+                for waiter in waiters { waiter.resume(returning: ending) }
+                greetingWaiter?.resume(throwing: Self.error(ending))
+            }
+        }
+        resumptions?()
+    }
+
+    var hasEnded: Bool { storage.withLockedValue { $0.ending != nil } }
+    var isPaused: Bool { storage.withLockedValue { $0.isPaused } }
+
+    // MARK: The reader's side
+
+    /// Waits for the server's first message.
+    func greeting() async throws -> Greeting {
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                let result = storage.withLockedValue { storage -> Result<Greeting, any Error>? in
+                    if let greeting = storage.greeting { return .success(greeting) }
+                    if let ending = storage.ending { return .failure(Self.error(ending)) }
+                    if Task.isCancelled { return .failure(CancellationError()) }
+                    storage.greetingWaiter = continuation
+                    return nil
+                }
+                if let result { continuation.resume(with: result) }
+            }
+        } onCancel: {
+            let waiter = storage.withLockedValue { storage in
+                defer { storage.greetingWaiter = nil }
+                return storage.greetingWaiter
+            }
+            waiter?.resume(throwing: CancellationError())
+        }
+    }
+
+    /// Everything that waits; empty once the command has ended and all was read.
+    ///
+    /// - Throws: The error the connection ended with, after all output that arrived before it.
+    func takeOutput() async throws -> [OutputChunk] {
+        while true {
+            enum Next {
+                case chunks([OutputChunk], resume: (@Sendable () -> Void)?)
+                case end(Ending)
+                case wait
+            }
+            let next = storage.withLockedValue { storage -> Next in
+                if !storage.chunks.isEmpty {
+                    let chunks = storage.chunks
+                    storage.chunks = []
+                    storage.bufferedBytes = 0
+                    let resume = storage.isPaused ? storage.resumeReading : nil
+                    storage.isPaused = false
+                    storage.resumeReading = nil
+                    return .chunks(chunks, resume: resume)
+                }
+                return storage.ending.map { .end($0) } ?? .wait
+            }
+            switch next {
+            case .chunks(let chunks, let resume):
+                resume?()
+                return chunks
+            case .end(.exited):
+                return []
+            case .end(.failed(let error)):
+                throw error
+            case .wait:
+                try await waitForChange()
+            }
+        }
+    }
+
+    private func waitForChange() async throws {
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+                let result = storage.withLockedValue { storage -> Result<Void, any Error>? in
+                    if Task.isCancelled { return .failure(CancellationError()) }
+                    if !storage.chunks.isEmpty || storage.ending != nil { return .success(()) }
+                    guard storage.reader == nil else {
+                        return .failure(
+                            SpritesError(.invalidRequest, "cannot read output: another task is reading it"))
+                    }
+                    storage.reader = continuation
+                    return nil
+                }
+                if let result { continuation.resume(with: result) }
+            }
+        } onCancel: {
+            let reader = storage.withLockedValue { storage in
+                defer { storage.reader = nil }
+                return storage.reader
+            }
+            reader?.resume(throwing: CancellationError())
+        }
+    }
+
+    /// Throws output away from now on.
+    func discard() {
+        let resume = storage.withLockedValue { storage -> (@Sendable () -> Void)? in
+            storage.discards = true
+            storage.chunks = []
+            storage.bufferedBytes = 0
+            storage.isPaused = false
+            defer { storage.resumeReading = nil }
+            return storage.resumeReading
+        }
+        resume?()
+    }
+
+    func exitCode() async throws -> Int32 {
+        let ending = await withCheckedContinuation { continuation in
+            let ending = storage.withLockedValue { storage -> Ending? in
+                if storage.ending == nil { storage.endWaiters.append(continuation) }
+                return storage.ending
+            }
+            if let ending { continuation.resume(returning: ending) }
+        }
+        switch ending {
+        case .exited(let code): return code
+        case .failed(let error): throw error
+        }
+    }
+
+    private static func error(_ ending: Ending) -> any Error {
+        switch ending {
+        case .exited: SpritesError(.invalidResponse, "the command ended before its session was announced")
+        case .failed(let error): error
+        }
+    }
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import AsyncHTTPClient
+import FoundationEssentials
+import Glibc
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOSSL
+
+/// Sends JSON requests and turns failures into ``SpritesError``.
+struct HTTPTransport: Sendable {
+    let address: ServerAddress
+    let token: String
+    let userAgent: String
+    let client: HTTPClient
+
+    /// The largest answer taken into memory; a page of fifty sprites is some 50 KB.
+    static let answerBytesMax = 64 << 20
+    /// A line of an event stream; the contract asks for less than 64 KiB.
+    static let lineBytesMax = 1 << 20
+
+    struct Answer {
+        var status: Int
+        var body: ByteBuffer
+    }
+
+    /// Sends a request and reads the answer whole.
+    ///
+    /// - Throws: ``SpritesError``; any status of 400 and above is one.
+    func send(
+        _ method: HTTPMethod, _ path: String, body: [UInt8]? = nil, timeout: Duration
+    ) async throws -> Answer {
+        try await mapped {
+            let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
+            let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
+            let status = Int(response.status.code)
+            guard status < 400 else { throw serverError(status: status, headers: response.headers, body: buffer) }
+            return Answer(status: status, body: buffer)
+        }
+    }
+
+    func get<Value: Decodable>(_ path: String, as type: Value.Type, timeout: Duration) async throws -> Value {
+        try decoded(try await send(.GET, path, timeout: timeout).body, as: type)
+    }
+
+    func call<Value: Decodable>(
+        _ method: HTTPMethod, _ path: String, _ body: some Encodable, as type: Value.Type, timeout: Duration
+    ) async throws -> Value {
+        try decoded(try await send(method, path, body: try encoded(body), timeout: timeout).body, as: type)
+    }
+
+    /// Sends a request and hands out every line of its NDJSON answer as it comes.
+    func lines(
+        _ method: HTTPMethod, _ path: String, body: [UInt8]?, timeout: Duration,
+        onLine: (ByteBuffer) async throws -> Void
+    ) async throws {
+        try await mapped {
+            let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
+            let status = Int(response.status.code)
+            guard status < 400 else {
+                let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
+                throw serverError(status: status, headers: response.headers, body: buffer)
+            }
+            var pending = ByteBuffer()
+            for try await var part in response.body {
+                pending.writeBuffer(&part)
+                while let end = pending.readableBytesView.firstIndex(of: 0x0A) {
+                    let length = end - pending.readerIndex
+                    guard let line = pending.readSlice(length: length) else { break }
+                    pending.moveReaderIndex(forwardBy: 1)
+                    if length > 0 { try await onLine(line) }
+                }
+                pending.discardReadBytes()
+                guard pending.readableBytes <= Self.lineBytesMax else {
+                    throw SpritesError(
+                        .invalidResponse, "cannot read events: a line is longer than \(Self.lineBytesMax) bytes")
+                }
+            }
+            if pending.readableBytes > 0 { try await onLine(pending) }
+        }
+    }
+
+    // MARK: JSON
+
+    func encoded(_ body: some Encodable) throws -> [UInt8] { Array(try JSONEncoder().encode(body)) }
+
+    func decoded<Value: Decodable>(_ body: ByteBuffer, as type: Value.Type) throws -> Value {
+        do {
+            return try JSONDecoder().decode(type, from: Data(body.readableBytesView))
+        } catch {
+            throw SpritesError(
+                .invalidResponse,
+                "cannot read the server's answer: it is not what the API describes; is \(address.text) a Sprites API?")
+        }
+    }
+
+    // MARK: Requests
+
+    private func request(_ method: HTTPMethod, _ path: String, _ body: [UInt8]?) -> HTTPClientRequest {
+        var request = HTTPClientRequest(url: address.text + path)
+        request.method = method
+        request.headers.add(name: "Authorization", value: "Bearer \(token)")
+        request.headers.add(name: "User-Agent", value: userAgent)
+        if let body {
+            request.headers.add(name: "Content-Type", value: "application/json")
+            request.body = .bytes(ByteBuffer(bytes: body))
+        }
+        return request
+    }
+
+    private func deadline(_ timeout: Duration) -> NIODeadline { .now() + TimeAmount(timeout) }
+
+    private func mapped<Result>(_ body: () async throws -> Result) async throws -> Result {
+        do {
+            return try await body()
+        } catch let error as SpritesError {
+            throw error
+        } catch let error as CancellationError {
+            throw error
+        } catch {
+            if Task.isCancelled { throw CancellationError() }
+            throw connectionError(error, address: address)
+        }
+    }
+}
+
+/// An answer with an error status, as an error.
+func serverError(status: Int, headers: HTTPHeaders, body: ByteBuffer) -> SpritesError {
+    struct Body: Decodable {
+        var error: String?
+        var message: String?
+        var retry_after_seconds: Double?
+    }
+    let parsed = try? JSONDecoder().decode(Body.self, from: Data(body.readableBytesView))
+    let text = String(buffer: body).prefix(2000)
+    let plain = text.split(separator: "\n").first.map(String.init)
+    let retry = headers.first(name: "Retry-After").flatMap(Double.init) ?? parsed?.retry_after_seconds
+    let code = parsed?.error.flatMap { $0.contains(" ") ? nil : $0 } ?? defaultCode(status)
+    return SpritesError(
+        SpritesError.Code(rawValue: code),
+        parsed?.message ?? parsed?.error ?? plain ?? "the server answered \(status)", status: status,
+        requestID: headers.first(name: "X-Request-Id"),
+        retryAfter: retry.flatMap { $0 >= 0 && $0 < 1e9 ? .milliseconds(Int64($0 * 1000)) : nil })
+}
+
+private func defaultCode(_ status: Int) -> String {
+    switch status {
+    case 400: "invalid_request"
+    case 401, 403: "unauthorized"
+    case 404: "not_found"
+    case 409: "conflict"
+    case 410: "gone"
+    case 413: "too_large"
+    case 429: "limit_reached"
+    case 501: "unsupported"
+    case 503: "unavailable"
+    case 504: "timeout"
+    case 507: "no_space"
+    default: status >= 500 ? "internal" : "invalid_request"
+    }
+}
+
+/// What a failed or broken connection means for the caller.
+func connectionError(_ error: any Error, address: ServerAddress) -> SpritesError {
+    let place = address.text
+    switch error {
+    case let error as SpritesError:
+        return error
+    case let error as NIOConnectionError:
+        let reason =
+            if let dns = error.dnsAError ?? error.dnsAAAAError, error.connectionErrors.isEmpty {
+                "the name cannot be resolved (\(dns))"
+            } else {
+                error.connectionErrors.first.map { reasonText($0.error) } ?? "no address answered"
+            }
+        return SpritesError(.cannotConnect, "cannot connect to \(place): \(reason)")
+    case let error as HTTPClientError where error == .connectTimeout || error == .getConnectionFromPoolTimeout:
+        return SpritesError(.cannotConnect, "cannot connect to \(place): no answer in time")
+    case let error as HTTPClientError where error == .deadlineExceeded || error == .readTimeout:
+        return SpritesError(.timeout, "no answer from \(place) in time")
+    case let error as HTTPClientError where error == .invalidURL:
+        return SpritesError(.invalidRequest, "invalid API URL \"\(place)\"")
+    case let error as IOError where error.errnoCode == ECONNREFUSED:
+        return SpritesError(.cannotConnect, "cannot connect to \(place): \(reasonText(error))")
+    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError:
+        return SpritesError(.cannotConnect, "cannot connect to \(place): TLS failed (\(error))")
+    case let error as ChannelError:
+        if case .connectTimeout = error {
+            return SpritesError(.cannotConnect, "cannot connect to \(place): no answer in time")
+        }
+        return SpritesError(.connectionLost, "the connection to \(place) was lost")
+    default:
+        return SpritesError(.connectionLost, "the connection to \(place) was lost (\(reasonText(error)))")
+    }
+}
+
+private func reasonText(_ error: any Error) -> String {
+    guard let error = error as? IOError else { return "\(error)" }
+    var buffer = [CChar](repeating: 0, count: 128)
+    guard strerror_r(error.errnoCode, &buffer, buffer.count) == 0 else { return "error \(error.errnoCode)" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+}

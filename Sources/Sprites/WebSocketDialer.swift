@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOSSL
+import NIOWebSocket
+
+/// Opens WebSockets to the server.
+struct WebSocketDialer: Sendable {
+    let address: ServerAddress
+    let token: String
+    let userAgent: String
+    let group: any EventLoopGroup
+    let tls: NIOSSLContext?
+
+    /// The largest message taken from the server; the contract's own limit is 16 MiB.
+    static let messageBytesMax = 16 << 20
+    /// One read from the socket. Large reads are what makes bulk output fast; small answers start with 16 KiB.
+    static let readBytesMax = 1 << 20
+
+    private enum Outcome: Sendable {
+        case open
+        case refused(EventLoopFuture<Refusal>)
+    }
+
+    /// Connects and adds `handler` behind the frame codec.
+    ///
+    /// - Throws: ``SpritesError``: the server's own error when it refuses the upgrade.
+    func connect(
+        _ path: String, timeout: Duration, handler: @escaping @Sendable () -> ExecChannelHandler
+    ) async throws -> any Channel {
+        let opened = NIOLockedValueBox<(channel: (any Channel)?, cancelled: Bool)>((nil, false))
+        return try await withTaskCancellationHandler {
+            do {
+                let outcome = try await bootstrap(path, timeout, opened, handler).get()
+                guard let channel = opened.withLockedValue({ $0.channel }) else { throw ChannelError.alreadyClosed }
+                switch outcome {
+                case .open:
+                    return channel
+                case .refused(let future):
+                    defer { channel.close(promise: nil) }
+                    let refusal = try await future.get()
+                    throw serverError(
+                        status: Int(refusal.head.status.code), headers: refusal.head.headers, body: refusal.body)
+                }
+            } catch {
+                let state = opened.withLockedValue { $0 }
+                state.channel?.close(promise: nil)
+                if state.cancelled || Task.isCancelled { throw CancellationError() }
+                throw connectionError(error, address: address)
+            }
+        } onCancel: {
+            let channel = opened.withLockedValue { state in
+                state.cancelled = true
+                return state.channel
+            }
+            channel?.close(promise: nil)
+        }
+    }
+
+    private func bootstrap(
+        _ path: String, _ timeout: Duration,
+        _ opened: NIOLockedValueBox<(channel: (any Channel)?, cancelled: Bool)>,
+        _ handler: @escaping @Sendable () -> ExecChannelHandler
+    ) async throws -> EventLoopFuture<Outcome> {
+        let readSizes = AdaptiveRecvByteBufferAllocator(minimum: 4 << 10, initial: 16 << 10, maximum: Self.readBytesMax)
+        let bootstrap = ClientBootstrap(group: group)
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.recvAllocator, value: readSizes)
+            .connectTimeout(.seconds(10))
+        return try await bootstrap.connect(host: address.host, port: address.port) { channel in
+            channel.eventLoop.makeCompletedFuture {
+                let cancelled = opened.withLockedValue { state in
+                    state.channel = channel
+                    return state.cancelled
+                }
+                if cancelled { throw CancellationError() }
+                if let tls {
+                    // A literal address cannot be a server name in TLS.
+                    let isLiteral = (try? SocketAddress(ipAddress: address.host, port: 0)) != nil
+                    let secure = try NIOSSLClientHandler(
+                        context: tls, serverHostname: isLiteral ? nil : address.host)
+                    try channel.pipeline.syncOperations.addHandler(secure)
+                }
+                let outcome = try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
+                    configuration: configuration(path, handler))
+                let limit = channel.eventLoop.scheduleTask(in: TimeAmount(timeout)) {
+                    channel.close(promise: nil)
+                }
+                outcome.whenComplete { _ in limit.cancel() }
+                return outcome
+            }
+        }
+    }
+
+    private func configuration(
+        _ path: String, _ handler: @escaping @Sendable () -> ExecChannelHandler
+    ) -> NIOUpgradableHTTPClientPipelineConfiguration<Outcome> {
+        let upgrader = NIOTypedWebSocketClientUpgrader<Outcome>(
+            maxFrameSize: Self.messageBytesMax,
+            upgradePipelineHandler: { channel, _ in
+                channel.eventLoop.makeCompletedFuture {
+                    let aggregator = NIOWebSocketFrameAggregator(
+                        minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1 << 16,
+                        maxAccumulatedFrameSize: Self.messageBytesMax)
+                    try channel.pipeline.syncOperations.addHandlers([aggregator, handler()])
+                    return Outcome.open
+                }
+            })
+        var headers = HTTPHeaders()
+        headers.add(name: "Host", value: address.authority)
+        headers.add(name: "Authorization", value: "Bearer \(token)")
+        headers.add(name: "User-Agent", value: userAgent)
+        let upgrade = NIOTypedHTTPClientUpgradeConfiguration<Outcome>(
+            upgradeRequestHead: HTTPRequestHead(
+                version: .http1_1, method: .GET, uri: address.prefix + path, headers: headers),
+            upgraders: [upgrader],
+            notUpgradingCompletionHandler: { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let promise = channel.eventLoop.makePromise(of: Refusal.self)
+                    try channel.pipeline.syncOperations.addHandler(RefusalReader(promise))
+                    return Outcome.refused(promise.futureResult)
+                }
+            })
+        var configuration = NIOUpgradableHTTPClientPipelineConfiguration(upgradeConfiguration: upgrade)
+        // The default drops frames that were sent right behind the 101.
+        configuration.leftOverBytesStrategy = .forwardBytes
+        return configuration
+    }
+}
+
+/// An ordinary HTTP answer in place of the upgrade.
+struct Refusal: Sendable {
+    var head: HTTPResponseHead
+    var body: ByteBuffer
+}
+
+/// Collects the answer of a server that refused an upgrade.
+private final class RefusalReader: ChannelInboundHandler {
+    typealias InboundIn = HTTPClientResponsePart
+
+    /// Error bodies are a few hundred bytes; a proxy's error page may be larger and is cut.
+    private static let bodyBytesMax = 64 << 10
+
+    private var promise: EventLoopPromise<Refusal>?
+    private var refusal: Refusal?
+
+    init(_ promise: EventLoopPromise<Refusal>) { self.promise = promise }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch Self.unwrapInboundIn(data) {
+        case .head(let head):
+            refusal = Refusal(head: head, body: ByteBuffer())
+        case .body(var part):
+            guard let size = refusal?.body.readableBytes, size < Self.bodyBytesMax else { return }
+            refusal?.body.writeBuffer(&part)
+        case .end:
+            finish()
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        finish()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        promise?.fail(error)
+        promise = nil
+        context.close(promise: nil)
+    }
+
+    private func finish() {
+        guard let promise else { return }
+        self.promise = nil
+        guard let refusal else { return promise.fail(ChannelError.inputClosed) }
+        promise.succeed(refusal)
+    }
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+# Installs the distribution packages that building, running and testing need, and only those that are missing.
+# Usage: scripts/install-deps.sh [--build] [--run] [--test]     (default: all three)
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# Swift links with the C compiler's libraries; the packages' C parts need the -dev headers (zlib: HTTP client).
+build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev libsqlite3-dev make pkg-config zlib1g-dev)
+# crun runs sandboxes, btrfs-progs formats the pool, mmdebstrap builds bases, the rest unpacks and connects them.
+run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
+    mount nftables procps tar util-linux xz-utils zstd)
+test_packages=(python3 python3-pip python3-venv)
+
+packages=()
+[ $# -gt 0 ] || set -- --build --run --test
+for option in "$@"; do
+    case $option in
+    --build) packages+=("${build_packages[@]}") ;;
+    --run) packages+=("${run_packages[@]}") ;;
+    --test) packages+=("${test_packages[@]}") ;;
+    -h | --help)
+        sed -n '4,5s/^# //p' "$0"
+        exit 0
+        ;;
+    *) die "unknown option $option; use --build, --run and --test" ;;
+    esac
+done
+
+command -v apt-get >/dev/null 2>&1 && command -v dpkg-query >/dev/null 2>&1 ||
+    die "cannot install packages: this is no Debian or Ubuntu system. Install the equivalents of: ${packages[*]}"
+
+missing=()
+for package in $(printf '%s\n' "${packages[@]}" | sort -u); do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+
+need_root "install ${missing[*]}"
+say "installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+        install --no-install-recommends "${missing[@]}" </dev/null >"$log" 2>&1
+}
+# The package lists of a fresh machine are absent or old: on failure they are renewed once.
+if ! install; then
+    say "renewing the package lists"
+    apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        die "cannot renew the package lists: 'apt-get update' failed, see above"
+    }
+    install || {
+        tail -n 20 "$log" >&2
+        die "cannot install ${missing[*]}: 'apt-get install' failed, see above"
+    }
+fi

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""A real `sprited` with a data directory and a port of its own."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from support import programs
+from support.api import Api
+from support.wait import eventually
+
+LISTENING = re.compile(r"^listening on (http://\S+)$")
+
+
+class Daemon:
+    """Starts, kills and restarts one daemon; the data directory survives all of these."""
+
+    def __init__(self, data_directory: Path, log: Path, options: list[str] | None = None) -> None:
+        self.data_directory = data_directory
+        self.log = log
+        self.options = options or []
+        self.url = ""
+        self.listen = "127.0.0.1:0"
+        self.process: subprocess.Popen[str] | None = None
+        self.standard_output: list[str] = []
+        self._clients: list[Api] = []
+        data_directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def tag(self) -> str:
+        """What every host-global name of this daemon holds."""
+        return hashlib.sha256(os.path.realpath(self.data_directory).encode()).hexdigest()[:8]
+
+    @property
+    def token(self) -> str:
+        return (self.data_directory / "token").read_text().strip()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "the daemon was not started"
+        return self.process.pid
+
+    def tool(self, *arguments: str, timeout: float = 300) -> str:
+        """Runs another command of `sprited` on this data directory."""
+        command = [str(programs.sprited()), *arguments, "--data-dir", str(self.data_directory), *self._pool_options()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        with self.log.open("a") as log:
+            log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
+        assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def _pool_options(self) -> list[str]:
+        """The pool is made by whichever command comes first, so each is told its size."""
+        for index, option in enumerate(self.options):
+            if option == "--pool-size":
+                return self.options[index : index + 2]
+        return []
+
+    def import_base(self, tar: Path, name: str = "default") -> None:
+        self.tool("base", "import", "--name", name, str(tar))
+
+    def start(self, timeout: float = 60) -> "Daemon":
+        """Returns once the daemon said that it listens; keeps the same port from the first start on."""
+        command = [
+            str(programs.sprited()), "serve", "--data-dir", str(self.data_directory), "--listen", self.listen,
+            "--guest-binary", str(programs.guest()), *self.options,
+        ]  # fmt: skip
+        with self.log.open("a") as log:
+            log.write(f"$ {' '.join(command)}\n")
+            log.flush()
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.standard_output = []
+        reader = threading.Thread(target=self._read_output, args=(self.process,), daemon=True)
+        reader.start()
+        eventually(self._listens_or_ended, f"sprited listens; its log is {self.log}", timeout)
+        assert self.process.poll() is None, f"sprited ended with {self.process.returncode}; its log:\n{self.tail()}"
+        match = LISTENING.match(self.standard_output[0])
+        assert match, f"unexpected first line on stdout: {self.standard_output[0]!r}"
+        self.url = match.group(1)
+        self.listen = self.url.removeprefix("http://")
+        return self
+
+    def _read_output(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.standard_output.append(line.rstrip("\n"))
+
+    def _listens_or_ended(self) -> bool:
+        assert self.process is not None
+        return bool(self.standard_output) or self.process.poll() is not None
+
+    def api(self) -> Api:
+        client = Api(self.url, self.token)
+        self._clients.append(client)
+        return client
+
+    def kill(self) -> None:
+        """kill -9: what a crash looks like."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def terminate(self, timeout: float = 60) -> int:
+        """A graceful stop: sprites go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=timeout)
+
+    def restart(self) -> "Daemon":
+        self.kill()
+        return self.start()
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def remove(self) -> None:
+        """Deletes every sprite, stops the daemon, deletes the data directory."""
+        if not self.runs:
+            self.start()
+        api = self.api()
+        for sprite in api.all_sprites():
+            api.destroy(sprite["name"])
+        self.terminate()
+        for client in self._clients:
+            client.close()
+        shutil.rmtree(self.data_directory)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Fixtures: one daemon for most tests, own daemons for those that kill theirs, a fresh sprite per test."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api import Api, ApiError
+from support.base import base_tar
+from support.daemon import Daemon
+
+#: Set to a directory that stays: data directories and logs are kept there.
+KEEP = os.environ.get("SPRITE_TEST_KEEP")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        item.stash[_FAILED] = True
+        for title, log in item.stash.get(_LOGS, {}).items():
+            report.sections.append((title, "\n".join(log.read_text(errors="replace").splitlines()[-30:])))
+
+
+_FAILED = pytest.StashKey[bool]()
+_LOGS = pytest.StashKey[dict[str, Path]]()
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory for this run; kept if SPRITE_TEST_KEEP names one."""
+    path = Path(KEEP) if KEEP else Path(tempfile.mkdtemp(prefix="sprite-tests-", dir=os.environ.get("SPRITE_TEST_DIR")))
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+    if not KEEP and not any(path.glob("*.log")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def base(scratch: Path) -> Path:
+    return base_tar(scratch)
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(scratch: Path, base: Path) -> Iterator[Daemon]:
+    """The daemon most tests share."""
+    daemon = Daemon(scratch / "shared", scratch / "shared.log")
+    daemon.import_base(base)
+    daemon.start()
+    yield daemon
+    daemon.remove()
+    daemon.log.unlink()
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """The shared daemon, alive: a test that finds it dead must not pass the blame on to the next."""
+    request.node.stash.setdefault(_LOGS, {})["sprited"] = shared_daemon.log
+    if not shared_daemon.runs:
+        shared_daemon.start()
+    yield shared_daemon
+    assert shared_daemon.runs, f"sprited died during the test:\n{shared_daemon.tail()}"
+
+
+@pytest.fixture
+def api(daemon: Daemon) -> Iterator[Api]:
+    client = daemon.api()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def new_daemon(scratch: Path, base: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons for one test, started unless told otherwise; they are removed afterwards, newest first."""
+    made: list[Daemon] = []
+
+    def make(*options: str, started: bool = True, with_base: bool = True) -> Daemon:
+        name = f"{request.node.name[:40].replace('/', '-')}-{uuid.uuid4().hex[:6]}"
+        one = Daemon(scratch / name, scratch / f"{name}.log", list(options))
+        made.append(one)
+        request.node.stash.setdefault(_LOGS, {})[f"sprited {len(made)}"] = one.log
+        if with_base:
+            one.import_base(base)
+        return one.start() if started else one
+
+    yield make
+    for one in reversed(made):
+        one.remove()
+        if not request.node.stash.get(_FAILED, False) and not KEEP:
+            one.log.unlink()
+
+
+def fresh_name(prefix: str = "t") -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def new_sprite(api: Api) -> Iterator[Callable[..., str]]:
+    """Makes sprites for one test and returns their names."""
+    names: list[str] = []
+
+    def make(prefix: str = "t", **fields: object) -> str:
+        names.append(fresh_name(prefix))
+        api.create(names[-1], **fields)
+        return names[-1]
+
+    yield make
+    for name in names:
+        try:
+            api.destroy(name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+
+@pytest.fixture
+def sprite(new_sprite: Callable[..., str]) -> str:
+    """The name of a fresh sprite."""
+    return new_sprite()
