@@ -26,6 +26,7 @@ let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", pac
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 
 /// A library target of this package; every one has the same settings.
@@ -73,7 +74,7 @@ let package = Package(
             [
                 "SpriteServer", "SpriteLifecycle", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
                 "SpriteNetwork", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux",
-                argumentParser, logging, serviceLifecycle, nioCore, nioPosix, hummingbird,
+                argumentParser, logging, serviceLifecycle, unixSignals,
             ]),
         library(
             "SpriteServer",

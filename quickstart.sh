@@ -50,7 +50,8 @@ data_dir=$(realpath -m "${data_dir:-/var/lib/sprited}")
 listen=${listen:-127.0.0.1:7780}
 case $data_dir in
 *[[:space:]]*) die "cannot use data directory '$data_dir': white space in it is not supported here" ;;
-/ | /bin | /boot | /dev | /etc | /home | /lib | /opt | /proc | /root | /run | /sbin | /srv | /sys | /tmp | /usr | /var | /var/lib)
+/ | /bin | /boot | /dev | /etc | /home | /lib | /opt | /proc | /root | /run | /sbin | /srv | /sys | /tmp | /usr | \
+    /usr/local | /var | /var/lib)
     die "cannot use data directory '$data_dir': it must be a directory of its own" ;;
 esac
 [[ $listen =~ ^[^[:space:]]+:[0-9]+$ ]] || die "cannot listen on '$listen': use HOST:PORT, such as 127.0.0.1:7780"
@@ -76,7 +77,8 @@ healthy() { curl -fsS -o /dev/null --max-time 3 "$url/health" 2>/dev/null; }
 running_pid() {
     local pid
     pid=$(cat "$pid_file" 2>/dev/null) || return 1
-    [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "serve --data-dir $data_dir " || return 1
+    [ -n "$pid" ] || return 1
+    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "serve --data-dir $data_dir " || return 1
     echo "$pid"
 }
 
@@ -101,58 +103,29 @@ stop_sprited() {
 
 # ---------------------------------------------------------------------------------------------------- uninstall
 
-# Everything host-wide is named after the tag; see docs/architecture.md.
-remove_host_traces() {
-    local cgroup folder device
-    for cgroup in /sys/fs/cgroup/sprited-"$tag" /sys/fs/cgroup/*/sprited-"$tag"; do
-        [ -d "$cgroup" ] || continue
-        if [ -f "$cgroup/cgroup.kill" ]; then
-            echo 1 >"$cgroup/cgroup.kill"
-        else
-            find "$cgroup" -name cgroup.procs -exec cat {} + | while read -r process; do
-                kill -KILL "$process" 2>/dev/null || true
-            done
-        fi
-        for _ in $(seq 100); do
-            [ -z "$(find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null)" ] && break
-            sleep 0.1
-        done
-        find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
-    done
-    ip link delete "spr$tag" 2>/dev/null || true
-    nft delete table inet "sprited_$tag" 2>/dev/null || true
-    for device in $(losetup --noheadings --output NAME --associated "$data_dir/pool.img" 2>/dev/null); do
-        losetup --detach "$device" || true
-    done
-    rm -rf "/run/sprited/$tag"
-    rmdir /run/sprited 2>/dev/null || true
-    # On btrfs the data directory holds subvolumes, some read-only; rm cannot remove those.
-    if [ -d "$data_dir/pool" ] && [ "$(stat -f -c %T "$data_dir")" = btrfs ]; then
-        find "$data_dir/pool" -depth -xdev -type d -inum 256 | while read -r folder; do
-            btrfs property set -f -ts "$folder" ro false 2>/dev/null || true
-            btrfs subvolume delete "$folder" >/dev/null || true
-        done
-    fi
-}
-
 if [ "$uninstall" = yes ]; then
     if [ ! -e "$settings" ] && [ ! -e "$sprited" ] && [ ! -e "$data_dir" ]; then
         say "nothing to remove: neither $sprited nor $data_dir exists"
         exit 0
     fi
     if [ -e "$data_dir/registry.db" ] && [ "$assume_yes" = no ]; then
-        [ -t 0 ] || die "cannot uninstall: it deletes all sprites in $data_dir, and there is no terminal to ask; add --yes"
-        names=
-        [ -x "$sprite" ] && [ -r "$data_dir/token" ] &&
-            names=$(SPRITES_API_URL=$url SPRITE_TOKEN=$(cat "$data_dir/token") "$sprite" list 2>/dev/null </dev/null | cat) || true
-        [ -z "$names" ] || printf 'Sprites in %s:\n%s\n' "$data_dir" "$names"
+        [ -t 0 ] ||
+            die "cannot uninstall: it deletes all sprites in $data_dir, and there is no terminal to ask; add --yes"
+        if healthy; then
+            printf 'Sprites in %s:\n' "$data_dir"
+            SPRITES_API_URL=$url SPRITE_TOKEN=$(cat "$data_dir/token") "$sprite" list </dev/null | cat || true
+        fi
         read -r -p "Delete every sprite in $data_dir with its checkpoints, for ever? [y/N] " answer
         case $answer in y | Y | yes) ;; *) die "not uninstalled: nothing was changed" ;; esac
     fi
     say "stopping sprited"
     stop_sprited
     say "removing sprites, $data_dir and what sprited made on this host"
-    remove_host_traces
+    # sprited knows best; what it could not do, if it is gone or broken, is done by name.
+    if [ -x "$sprited" ] && [ -d "$data_dir" ]; then
+        "$sprited" cleanup --data-dir "$data_dir" || warn "sprited cleanup failed; removing what bears its names"
+    fi
+    remove_host_traces "$tag" "$data_dir"
     rm -rf --one-file-system -- "$data_dir"
     if has_systemd && [ -f "$unit" ]; then
         systemctl disable --quiet sprited.service 2>/dev/null || true
@@ -187,7 +160,8 @@ place() {
 place "$ROOT/.build/release/sprited" "$sprited"
 place "$ROOT/.build/release/sprite" "$sprite"
 place "$ROOT/.build-static/release/sprite-env" "$guest"
-mkdir -p "$prefix/etc" "$data_dir"
+mkdir -p "$prefix/etc"
+[ -d "$data_dir" ] || install -d -m 0700 "$data_dir"
 new_settings=$(printf 'SPRITED_DATA_DIR=%s\nSPRITED_LISTEN=%s\n' "$data_dir" "$listen")
 if [ "$(cat "$settings" 2>/dev/null)" != "$new_settings" ]; then
     printf '%s\n' "$new_settings" >"$settings"
@@ -208,7 +182,7 @@ if ! healthy; then
         systemctl enable --quiet sprited.service
         systemctl restart sprited.service
     elif ! running_pid >/dev/null; then
-        mkdir -p "$(dirname "$pid_file")"
+        [ -d /run/sprited ] || install -d -m 0711 /run/sprited
         setsid "$sprited" serve --data-dir "$data_dir" --listen "$listen" </dev/null >>"$log_file" 2>&1 &
         echo $! >"$pid_file"
     fi
@@ -261,9 +235,12 @@ show() {
 
 # The demo may only replace sprites that an earlier demo made: it remembers their ids.
 made=$data_dir/quickstart-demo
+sprite_id() {
+    sprite info -s "$1" --json </dev/null | sed -n 's/.*"id" *: *"\([^"]*\)".*/\1/p' | head -n 1
+}
 for name in demo demo2; do
     # Neither "cannot reach" nor "unknown sprite" is of interest here; creating tells.
-    id=$(sprite info -s "$name" --json 2>/dev/null </dev/null | sed -n 's/.*"id" *: *"\([^"]*\)".*/\1/p' | head -n 1) || true
+    id=$(sprite_id "$name" 2>/dev/null) || true
     [ -n "$id" ] || continue
     if ! grep -qxF "$id" "$made" 2>/dev/null; then
         warn "a sprite named '$name' exists that this script did not make; the demo is skipped"
@@ -272,9 +249,7 @@ for name in demo demo2; do
     fi
     sprite destroy "$name" --force >/dev/null </dev/null
 done
-remember() {
-    sprite info -s "$1" --json </dev/null | sed -n 's/.*"id" *: *"\([^"]*\)".*/\1/p' | head -n 1 >>"$made"
-}
+remember() { sprite_id "$1" >>"$made"; }
 : >"$made"
 
 show sprite create demo

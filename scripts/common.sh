@@ -31,7 +31,8 @@ find_swift() {
             fi
         done
     fi
-    command -v swift >/dev/null 2>&1 || die "cannot build: no Swift toolchain found in PATH, /opt/swift or ~/.local/share/swiftly.
+    command -v swift >/dev/null 2>&1 ||
+        die "cannot build: no Swift toolchain found in PATH, /opt/swift or ~/.local/share/swiftly.
 Install Swift 6.2 or later from https://www.swift.org/install/linux/ and run this again
 (with sudo: sudo env PATH=\"\$PATH\" $0)."
     version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p' | head -n 1)
@@ -41,10 +42,52 @@ Install it from https://www.swift.org/install/linux/ and run this again."
     fi
 }
 
-# The first eight hexadecimal digits of the SHA-256 of a data directory's real path: sprited derives every
-# host-wide name (bridge, nft table, cgroup, run directory) from it.
+# Eight hexadecimal digits made from a data directory's real path, FNV-1a folded to 32 bits: sprited derives every
+# host-wide name (bridge, nft table, cgroup, run directory) from it. See Sources/SpriteDaemon/HostNames.swift.
 host_tag() {
-    printf '%s' "$(realpath -m "$1")" | sha256sum | cut -c1-8
+    local path byte hash=$((0xcbf29ce484222325))
+    path=$(realpath -m "$1")
+    while read -r byte; do
+        hash=$(((hash ^ 0x$byte) * 0x100000001b3))
+    done < <(printf '%s' "$path" | od -An -v -tx1 -w1 | tr -d ' ')
+    printf '%08x\n' $(((hash ^ (hash >> 32)) & 0xffffffff))
+}
+
+# remove_host_traces TAG DATA_DIRECTORY: ends every process in the sprites of that data directory, and removes what
+# sprited made for them on this host, the pool's subvolumes included. sprited itself must not run any more.
+remove_host_traces() {
+    local tag=$1 data_dir=$2 cgroup folder device
+    for cgroup in /sys/fs/cgroup/sprited-"$tag" /sys/fs/cgroup/*/sprited-"$tag"; do
+        [ -d "$cgroup" ] || continue
+        if [ -f "$cgroup/cgroup.kill" ]; then
+            echo 1 >"$cgroup/cgroup.kill"
+        else
+            find "$cgroup" -name cgroup.procs -exec cat {} + | while read -r process; do
+                kill -KILL "$process" 2>/dev/null || true
+            done
+        fi
+        for _ in $(seq 100); do
+            [ -n "$(find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null)" ] || break
+            sleep 0.1
+        done
+        find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+    done
+    ip link delete "spr$tag" 2>/dev/null || true
+    nft delete table inet "sprited_$tag" 2>/dev/null || true
+    # Mounts of the pool were private to sprited and to the sprites; with the last of them the loop device goes.
+    for device in $(losetup --noheadings --output NAME --associated "$data_dir/pool.img" 2>/dev/null); do
+        losetup --detach "$device" || true
+    done
+    rm -rf "/run/sprited/$tag"
+    # The rest of it is shared by all daemons of the host.
+    if [ -z "$(find /run/sprited -mindepth 1 ! -name network.lock 2>/dev/null)" ]; then rm -rf /run/sprited; fi
+    # On btrfs the data directory holds subvolumes, some read-only; rm cannot remove those.
+    if [ -d "$data_dir/pool" ] && [ "$(stat -f -c %T "$data_dir")" = btrfs ]; then
+        find "$data_dir/pool" -depth -xdev -type d -inum 256 | while read -r folder; do
+            btrfs property set -f -ts "$folder" ro false 2>/dev/null || true
+            btrfs subvolume delete "$folder" >/dev/null || true
+        done
+    fi
 }
 
 # What sudo built belongs to whoever owns the working tree.

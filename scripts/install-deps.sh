@@ -7,11 +7,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Swift links with the C compiler's libraries; the packages' C parts need the -dev headers (zlib: HTTP client).
-build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev libsqlite3-dev make pkg-config zlib1g-dev)
+build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev libsqlite3-dev make pkg-config
+    zlib1g-dev)
 # crun runs sandboxes, btrfs-progs formats the pool, mmdebstrap builds bases, the rest unpacks and connects them.
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
     mount nftables procps tar util-linux xz-utils zstd)
-test_packages=(python3 python3-pip python3-venv)
+test_packages=(python3 python3-pip python3-venv shellcheck)
 
 packages=()
 [ $# -gt 0 ] || set -- --build --run --test
@@ -28,13 +29,15 @@ for option in "$@"; do
     esac
 done
 
-command -v apt-get >/dev/null 2>&1 && command -v dpkg-query >/dev/null 2>&1 ||
+if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>&1; then
     die "cannot install packages: this is no Debian or Ubuntu system. Install the equivalents of: ${packages[*]}"
+fi
 
 missing=()
 for package in $(printf '%s\n' "${packages[@]}" | sort -u); do
-    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    [ "$state" = installed ] || missing+=("$package")
+    # Newer releases have some libraries as NAMEt64, which also provides NAME.
+    state=$(dpkg-query -W -f '${db:Status-Status} ' "$package" "${package}t64" 2>/dev/null || true)
+    [[ "$state" == *installed* && "$state" != *not-installed* ]] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0

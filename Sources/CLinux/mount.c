@@ -19,10 +19,16 @@
 #define MOVE_MOUNT_F_EMPTY_PATH 0x00000004
 #endif
 
+static int mounts_are_private;
+
 int clinux_private_mounts(void) {
     if (unshare(CLONE_NEWNS) < 0) return -errno;
-    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -errno;
+    mounts_are_private = 1;
+    return 0;
 }
+
+int clinux_has_private_mounts(void) { return mounts_are_private; }
 
 int clinux_clone_mount(const char *path, int recursive) {
     unsigned flags = OPEN_TREE_CLONE | O_CLOEXEC | (recursive ? AT_RECURSIVE : 0);

@@ -27,7 +27,8 @@ final class ExecState: Sendable {
         var bufferedBytes = 0
         var reader: CheckedContinuation<Void, any Error>?
         var ending: Ending?
-        var endWaiters: [CheckedContinuation<Ending, Never>] = []
+        var endWaiters: [UInt64: CheckedContinuation<Ending, Never>] = [:]
+        var nextWaiter: UInt64 = 0
         var greeting: Greeting?
         var greetingWaiter: CheckedContinuation<Greeting, any Error>?
         var discards = false
@@ -48,21 +49,19 @@ final class ExecState: Sendable {
         waiter?.resume(returning: greeting)
     }
 
-    /// - Returns: Whether to go on reading; if not, `resume` is called once there is room.
-    func append(_ chunk: OutputChunk, resume: @escaping @Sendable () -> Void) -> Bool {
-        let (reader, goesOn) = storage.withLockedValue { storage -> (CheckedContinuation<Void, any Error>?, Bool) in
-            guard !storage.discards, storage.ending == nil else { return (nil, true) }
+    /// Sets what is called when there is room again after ``isPaused``.
+    func onRoom(_ resume: @escaping @Sendable () -> Void) { storage.withLockedValue { $0.resumeReading = resume } }
+
+    func append(_ chunk: OutputChunk) {
+        let reader = storage.withLockedValue { storage -> CheckedContinuation<Void, any Error>? in
+            guard !storage.discards, storage.ending == nil else { return nil }
             storage.chunks.append(chunk)
             storage.bufferedBytes += chunk.count
-            if storage.bufferedBytes >= Self.bufferedBytesMax {
-                storage.isPaused = true
-                storage.resumeReading = resume
-            }
+            storage.isPaused = storage.bufferedBytes >= Self.bufferedBytesMax
             defer { storage.reader = nil }
-            return (storage.reader, !storage.isPaused)
+            return storage.reader
         }
         reader?.resume()
-        return goesOn
     }
 
     /// The command ended or its connection did; the first call counts.
@@ -71,10 +70,10 @@ final class ExecState: Sendable {
             guard storage.ending == nil else { return nil }
             storage.ending = ending
             let reader = storage.reader
-            let waiters = storage.endWaiters
+            let waiters = storage.endWaiters.values
             let greetingWaiter = storage.greetingWaiter
             storage.reader = nil
-            storage.endWaiters = []
+            storage.endWaiters = [:]
             storage.greetingWaiter = nil
             storage.resumeReading = nil
             return {
@@ -130,7 +129,6 @@ final class ExecState: Sendable {
                     storage.bufferedBytes = 0
                     let resume = storage.isPaused ? storage.resumeReading : nil
                     storage.isPaused = false
-                    storage.resumeReading = nil
                     return .chunks(chunks, resume: resume)
                 }
                 return storage.ending.map { .end($0) } ?? .wait
@@ -180,19 +178,30 @@ final class ExecState: Sendable {
             storage.chunks = []
             storage.bufferedBytes = 0
             storage.isPaused = false
-            defer { storage.resumeReading = nil }
             return storage.resumeReading
         }
         resume?()
     }
 
+    /// Waits for the end of the command; a cancelled wait throws `CancellationError` and changes nothing.
     func exitCode() async throws -> Int32 {
-        let ending = await withCheckedContinuation { continuation in
-            let ending = storage.withLockedValue { storage -> Ending? in
-                if storage.ending == nil { storage.endWaiters.append(continuation) }
-                return storage.ending
+        let number = storage.withLockedValue { storage in
+            storage.nextWaiter += 1
+            return storage.nextWaiter
+        }
+        let ending = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let ending = storage.withLockedValue { storage -> Ending? in
+                    if let ending = storage.ending { return ending }
+                    if Task.isCancelled { return .failed(CancellationError()) }
+                    storage.endWaiters[number] = continuation
+                    return nil
+                }
+                if let ending { continuation.resume(returning: ending) }
             }
-            if let ending { continuation.resume(returning: ending) }
+        } onCancel: {
+            let waiter = storage.withLockedValue { $0.endWaiters.removeValue(forKey: number) }
+            waiter?.resume(returning: .failed(CancellationError()))
         }
         switch ending {
         case .exited(let code): return code

@@ -15,6 +15,7 @@ struct HTTPTransport: Sendable {
     let token: String
     let userAgent: String
     let client: HTTPClient
+    let onRequest: (@Sendable (String) -> Void)?
 
     /// The largest answer taken into memory; a page of fifty sprites is some 50 KB.
     static let answerBytesMax = 64 << 20
@@ -32,7 +33,7 @@ struct HTTPTransport: Sendable {
     func send(
         _ method: HTTPMethod, _ path: String, body: [UInt8]? = nil, timeout: Duration
     ) async throws -> Answer {
-        try await mapped {
+        try await mapped(method, path) {
             let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
             let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
             let status = Int(response.status.code)
@@ -56,7 +57,7 @@ struct HTTPTransport: Sendable {
         _ method: HTTPMethod, _ path: String, body: [UInt8]?, timeout: Duration,
         onLine: (ByteBuffer) async throws -> Void
     ) async throws {
-        try await mapped {
+        try await mapped(method, path) {
             let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
             let status = Int(response.status.code)
             guard status < 400 else {
@@ -112,18 +113,30 @@ struct HTTPTransport: Sendable {
 
     private func deadline(_ timeout: Duration) -> NIODeadline { .now() + TimeAmount(timeout) }
 
-    private func mapped<Result>(_ body: () async throws -> Result) async throws -> Result {
+    private func mapped<Result>(
+        _ method: HTTPMethod, _ path: String, _ body: () async throws -> Result
+    ) async throws -> Result {
+        let start = ContinuousClock.now
         do {
-            return try await body()
-        } catch let error as SpritesError {
-            throw error
-        } catch let error as CancellationError {
-            throw error
+            let result = try await body()
+            onRequest?(requestLine("\(method)", path, "ok", since: start))
+            return result
+        } catch is CancellationError {
+            throw CancellationError()
         } catch {
             if Task.isCancelled { throw CancellationError() }
-            throw connectionError(error, address: address)
+            let error = connectionError(error, address: address)
+            onRequest?(requestLine("\(method)", path, "\(error.status ?? 0) \(error.code.rawValue)", since: start))
+            throw error
         }
     }
+}
+
+/// A line about a request that was made; never its query, which may hold arguments and variables.
+func requestLine(_ method: String, _ path: String, _ result: String, since start: ContinuousClock.Instant) -> String {
+    let milliseconds = (ContinuousClock.now - start) / .microseconds(100)
+    let path = path.split(separator: "?").first.map(String.init) ?? path
+    return "\(method) \(path): \(result), \((milliseconds).rounded() / 10) ms"
 }
 
 /// An answer with an error status, as an error.

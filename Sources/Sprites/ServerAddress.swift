@@ -65,34 +65,3 @@ struct ServerAddress: Sendable, Hashable {
     /// The base URL without a trailing slash.
     var text: String { "\(isSecure ? "https" : "http")://\(authority)\(prefix)" }
 }
-
-/// Percent-encodes everything but RFC 3986's unreserved characters, so the result is one path segment or query value.
-func percentEncoded(_ text: String) -> String {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(text.utf8.count)
-    for byte in text.utf8 {
-        switch byte {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E:
-            bytes.append(byte)
-        default:
-            bytes.append(0x25)
-            bytes.append(hexadecimalDigit(byte >> 4))
-            bytes.append(hexadecimalDigit(byte & 0xF))
-        }
-    }
-    return String(decoding: bytes, as: UTF8.self)
-}
-
-private func hexadecimalDigit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x37 + value }
-
-/// A query string, built pair by pair.
-struct Query {
-    private(set) var text = ""
-
-    mutating func append(_ name: String, _ value: String) {
-        text += text.isEmpty ? "?" : "&"
-        text += name
-        text += "="
-        text += percentEncoded(value)
-    }
-}

@@ -15,6 +15,7 @@ struct WebSocketDialer: Sendable {
     let userAgent: String
     let group: any EventLoopGroup
     let tls: NIOSSLContext?
+    let onRequest: (@Sendable (String) -> Void)?
 
     /// The largest message taken from the server; the contract's own limit is 16 MiB.
     static let messageBytesMax = 16 << 20
@@ -32,6 +33,7 @@ struct WebSocketDialer: Sendable {
     func connect(
         _ path: String, timeout: Duration, handler: @escaping @Sendable () -> ExecChannelHandler
     ) async throws -> any Channel {
+        let start = ContinuousClock.now
         let opened = NIOLockedValueBox<(channel: (any Channel)?, cancelled: Bool)>((nil, false))
         return try await withTaskCancellationHandler {
             do {
@@ -39,6 +41,7 @@ struct WebSocketDialer: Sendable {
                 guard let channel = opened.withLockedValue({ $0.channel }) else { throw ChannelError.alreadyClosed }
                 switch outcome {
                 case .open:
+                    onRequest?(requestLine("GET", path, "upgraded", since: start))
                     return channel
                 case .refused(let future):
                     defer { channel.close(promise: nil) }
@@ -50,7 +53,10 @@ struct WebSocketDialer: Sendable {
                 let state = opened.withLockedValue { $0 }
                 state.channel?.close(promise: nil)
                 if state.cancelled || Task.isCancelled { throw CancellationError() }
-                throw connectionError(error, address: address)
+                let error = connectionError(error, address: address)
+                let result = "\(error.status ?? 0) \(error.code.rawValue)"
+                onRequest?(requestLine("GET", path, result, since: start))
+                throw error
             }
         } onCancel: {
             let channel = opened.withLockedValue { state in

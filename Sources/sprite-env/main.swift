@@ -1,1 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import SpriteEnvKit
+import SpriteInit
+
+func say(_ text: String, to descriptor: Int32) {
+    var text = text
+    _ = text.withUTF8 { write(descriptor, $0.baseAddress, $0.count) }
+}
+
+switch CommandLine.arguments.dropFirst().first {
+case "init":
+    do {
+        try InitProcess().run()
+    } catch {
+        say("sprite-env: cannot run as PID 1: \(error)\n", to: STDERR_FILENO)
+        exit(1)
+    }
+case "--version": say("sprite-env \(Help.version)\n", to: STDOUT_FILENO)
+case "--help", "help", "-h", nil: say(Help.text, to: STDOUT_FILENO)
+case .some(let name):
+    say(Help.unknownCommand(name), to: STDERR_FILENO)
+    exit(2)
+}

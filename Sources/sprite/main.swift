@@ -1,1 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import SpriteCLI
+
+await SpriteProgram.main()

@@ -2,7 +2,6 @@
 # Part of sprite-env.
 """A real `sprited` with a data directory and a port of its own."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -34,8 +33,11 @@ class Daemon:
 
     @property
     def tag(self) -> str:
-        """What every host-global name of this daemon holds."""
-        return hashlib.sha256(os.path.realpath(self.data_directory).encode()).hexdigest()[:8]
+        """What every host-global name of this daemon holds: FNV-1a of the real path, folded to 32 bits."""
+        hashed = 0xCBF29CE484222325
+        for byte in os.path.realpath(self.data_directory).encode():
+            hashed = (hashed ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+        return f"{(hashed ^ hashed >> 32) & 0xFFFFFFFF:08x}"
 
     @property
     def token(self) -> str:
@@ -48,19 +50,12 @@ class Daemon:
 
     def tool(self, *arguments: str, timeout: float = 300) -> str:
         """Runs another command of `sprited` on this data directory."""
-        command = [str(programs.sprited()), *arguments, "--data-dir", str(self.data_directory), *self._pool_options()]
+        command = [str(programs.sprited()), *arguments, "--data-dir", str(self.data_directory)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
         assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
-
-    def _pool_options(self) -> list[str]:
-        """The pool is made by whichever command comes first, so each is told its size."""
-        for index, option in enumerate(self.options):
-            if option == "--pool-size":
-                return self.options[index : index + 2]
-        return []
 
     def import_base(self, tar: Path, name: str = "default") -> None:
         self.tool("base", "import", "--name", name, str(tar))

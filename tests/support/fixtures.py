@@ -86,6 +86,10 @@ def new_daemon(scratch: Path, base: Path, request: pytest.FixtureRequest) -> Ite
         one = Daemon(scratch / name, scratch / f"{name}.log", list(options))
         made.append(one)
         request.node.stash.setdefault(_LOGS, {})[f"sprited {len(made)}"] = one.log
+        if options:
+            # What makes the pool decides its size, and only the daemon is told it.
+            one.start().import_base(base)
+            return one
         if with_base:
             one.import_base(base)
         return one.start() if started else one

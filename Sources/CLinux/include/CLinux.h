@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Swift cannot import by itself, or may not do in a multi-threaded process. One header per subject.
 #pragma once
+#include "CLinuxAttach.h"
 #include "CLinuxDescriptors.h"
+#include "CLinuxEvents.h"
 #include "CLinuxMount.h"
 #include "CLinuxNamespaces.h"
+#include "CLinuxNetwork.h"
 #include "CLinuxSpawn.h"
+#include "CLinuxStorage.h"
+#include "CLinuxSync.h"

@@ -5,6 +5,8 @@
 /// Gives this process a mount namespace of its own, from which nothing spreads. Call before any thread is started.
 /// Returns 0 or -errno.
 int clinux_private_mounts(void);
+/// Whether this process did that; /proc/1 cannot always be looked at for comparison, not even by root.
+int clinux_has_private_mounts(void);
 
 /// A detached, read-only copy of the mount at `path` whose owners are shown through `user_namespace`.
 /// Returns a mount descriptor or -errno.

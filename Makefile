@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
+.DEFAULT_GOAL := help
+.PHONY: help build release fmt check test test-unit test-host test-daemon conformance bench docs-check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## debug build of everything with its tests, and sprite-env
+	scripts/build.sh debug
+	scripts/build.sh guest
+
+release: ## release build of sprited, sprite and sprite-env
+	scripts/build.sh release
+	scripts/build.sh guest
+
+fmt: ## format the Swift sources
+	swift format format --in-place --recursive Sources Tests Package.swift
+
+check: ## formatter, tidy and shell checks; quick
+	scripts/lint.sh
+	scripts/tidy.py
+	shellcheck -x -P scripts quickstart.sh test.sh scripts/*.sh .ci/run
+
+test: ## all tests (root): ends with "N passed, N failed"
+	./test.sh
+
+test-unit: ## Swift tests that need nothing
+	./test.sh --only unit
+
+test-host: ## Swift tests on real btrfs, crun and bridges (root)
+	./test.sh --only host
+
+test-daemon: ## black-box tests of a running sprited (root)
+	./test.sh --only daemon
+
+conformance: ## the public API through its official Python client (root)
+	./test.sh --only conformance
+
+bench: ## the table of operations, medians and bars (root)
+	scripts/bench.sh
+
+docs-check: ## links, named tests and paths in the documentation
+	scripts/tidy.py --docs
+
+clean: ## removes every build folder
+	rm -rf .build .build-static .build-venv .build-results

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import ArgumentParser
+
+/// Moves global options that stand before or between the words of a command behind them.
+///
+/// `sprite -s demo checkpoint create` becomes `sprite checkpoint create -s demo`, which is what the parser takes.
+///
+/// - Throws: ``UsageError`` if a word is no command.
+func orderedArguments(_ arguments: [String]) throws -> [String] {
+    var words: [String] = []
+    var moved: [String] = []
+    var index = 0
+    var command: any ParsableCommand.Type = SpriteCommand.self
+    while index < arguments.count {
+        let argument = arguments[index]
+        switch argument {
+        case "-s", "--sprite", "-o", "--org":
+            moved.append(argument)
+            if index + 1 < arguments.count { moved.append(arguments[index + 1]) }
+            index += 2
+            continue
+        case "--debug":
+            moved.append(argument)
+            index += 1
+            continue
+        default:
+            break
+        }
+        if argument.hasPrefix("--sprite=") || argument.hasPrefix("--org=") || argument.hasPrefix("--debug=") {
+            moved.append(argument)
+            index += 1
+            continue
+        }
+        let subcommands = command.configuration.allSubcommands
+        if argument.hasPrefix("-") || subcommands.isEmpty { break }
+        if words.isEmpty, argument == "help" { break }
+        guard let next = subcommands.first(where: { $0.answers(to: argument) }) else {
+            // A group with a default command, such as `url`, takes arguments of its own.
+            if command.configuration.defaultSubcommand != nil { break }
+            let place = (["sprite"] + words).joined(separator: " ")
+            throw UsageError("unknown command '\(argument)'; `\(place) --help` lists what there is")
+        }
+        words.append(argument)
+        command = next
+        index += 1
+    }
+    return words + moved + arguments[min(index, arguments.count)...]
+}
+
+extension CommandConfiguration {
+    fileprivate var allSubcommands: [any ParsableCommand.Type] { subcommands }
+}
+
+extension ParsableCommand {
+    fileprivate static func answers(to word: String) -> Bool {
+        // Without a name of its own a command is called by its type's; ours all have one.
+        configuration.commandName == word || configuration.aliases.contains(word)
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import ArgumentParser
+import Sprites
+
+struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "List sprites.",
+        discussion: "Prints only names when its output is not a terminal.", aliases: ["ls"])
+
+    @OptionGroup var global: GlobalOptions
+
+    @Option(help: "Only sprites whose names begin with this.")
+    var prefix = ""
+
+    @Flag(help: "Print the sprites as JSON.")
+    var json = false
+
+    func run() async throws {
+        let client = try Context(global).client()
+        var sprites: [SpriteInfo] = []
+        for try await sprite in client.list(prefix: prefix) {
+            if let info = sprite.info { sprites.append(info) }
+        }
+        if json { return try printJSON(sprites) }
+        guard isTerminal(1) else {
+            for sprite in sprites { try printLine(sprite.name) }
+            return
+        }
+        guard !sprites.isEmpty else { return printNote("no sprites yet; `sprite create NAME` makes one") }
+        var table = Table("NAME", "STATUS", "CREATED", "LABELS", "URL")
+        for sprite in sprites {
+            table.add(
+                sprite.name, sprite.status, ago(sprite.createdAt), sprite.labels.joined(separator: ","), sprite.url)
+        }
+        try table.print()
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import FoundationEssentials
+import SpriteDomain
+
+/// What a configuration file may set; a flag of the same name wins over it.
+///
+/// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
+/// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info"}`. Unknown keys are refused, so that a
+/// misspelt setting does not go unnoticed.
+struct Configuration: Sendable {
+    var listen: String?
+    var poolSize: String?
+    var runtime: String?
+    var guestBinary: String?
+    var subnet: String?
+    var defaultBase: String?
+    var logLevel: String?
+
+    static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
+        "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
+        "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel,
+    ]
+
+    init() {}
+
+    init(file path: String) throws {
+        let text: Data
+        do {
+            text = try Data(contentsOf: URL(filePath: path))
+        } catch {
+            throw SpriteError(.invalidRequest, "cannot read configuration \(path)", cause: error)
+        }
+        let values: [String: String]
+        do {
+            values = try JSONDecoder().decode([String: String].self, from: text)
+        } catch {
+            throw SpriteError(
+                .invalidRequest, "cannot read configuration \(path): it must be a JSON object of strings", cause: error)
+        }
+        for (key, value) in values {
+            guard let field = Self.keys[key] else {
+                let known = Self.keys.keys.sorted().joined(separator: ", ")
+                throw SpriteError(
+                    .invalidRequest, "cannot read configuration \(path): '\(key)' is no setting; there are \(known)")
+            }
+            self[keyPath: field] = value
+        }
+    }
+}
+
+/// Reads `20G`, `512M`, `4096` (bytes), with powers of 1024.
+func byteCount(_ text: String) throws -> UInt64 {
+    let units: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
+    let unit = text.last.flatMap { units[Character($0.uppercased())] }
+    let digits = unit == nil ? Substring(text) : text.dropLast()
+    guard let number = UInt64(digits) else {
+        throw SpriteError(.invalidRequest, "cannot read size '\(text)': write a number with K, M, G or T, such as 50G")
+    }
+    let (bytes, overflow) = number.multipliedReportingOverflow(by: unit ?? 1)
+    guard !overflow else { throw SpriteError(.invalidRequest, "cannot read size '\(text)': it is too large") }
+    return bytes
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import SpriteDomain
+import SpriteSystem
+
+/// Every name on the host that belongs to one data directory, so that several daemons never touch each other.
+struct HostNames: Sendable {
+    /// The data directory's real path.
+    let dataDirectory: String
+    /// Eight hexadecimal digits derived from that path.
+    let tag: String
+
+    /// Makes the directory if needed (0700: disks of sprites hold users' work).
+    init(dataDirectory path: String) throws {
+        var whole = ""
+        for part in path.split(separator: "/", omittingEmptySubsequences: true) {
+            whole += (whole.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
+            if mkdir(whole, 0o700) != 0, errno != EEXIST {
+                throw SpriteError(
+                    .invalidRequest, "cannot use data directory \(path): \(errnoText(errno)) at \(whole)")
+            }
+        }
+        guard let resolved = realpath(path, nil) else {
+            throw SpriteError(.invalidRequest, "cannot use data directory \(path): \(errnoText(errno))")
+        }
+        defer { free(resolved) }
+        dataDirectory = String(cString: resolved)
+        let digits = String(UInt32(truncatingIfNeeded: fnv1a(dataDirectory)), radix: 16)
+        tag = String(repeating: "0", count: 8 - digits.utf8.count) + digits
+    }
+
+    var runDirectory: String { "/run/sprited/\(tag)" }
+    var registryPath: String { "\(dataDirectory)/registry.db" }
+    var tokenPath: String { "\(dataDirectory)/token" }
+    var lockPath: String { "\(dataDirectory)/lock" }
+}
+
+/// FNV-1a, folded to 32 bits: names must differ between directories of one host, not resist an adversary.
+private func fnv1a(_ text: String) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    return hash ^ (hash >> 32)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import Logging
+import SpriteDomain
+
+import SpriteLifecycle
+import SpriteNetwork
+import SpriteRegistry
+import SpriteSandbox
+import SpriteSessions
+import SpriteStorage
+import SpriteSystem
+
+/// Every part of the daemon, put together: the only place that knows the concrete ones.
+struct Parts: Sendable {
+    let lifecycle: Lifecycle
+    let network: BridgeNetwork
+    let pool: BtrfsPool
+
+    /// Opens what lies on the disk, prepares the host and takes over what runs.
+    static func assemble(names: HostNames, settings: Configuration, logger: Logger) async throws -> Parts {
+        try makeRunDirectory(names.runDirectory)
+        let registry = try Registry(path: names.registryPath)
+        let pool = try await BtrfsPool.open(
+            dataDirectory: names.dataDirectory, runDirectory: names.runDirectory,
+            imageBytes: try settings.poolSize.map(byteCount), logger: logger)
+        let network = try BridgeNetwork(
+            tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
+            logger: logger)
+        let sandboxes = try OCISandboxDriver(
+            runtime: settings.runtime ?? "crun", tag: names.tag, runDirectory: names.runDirectory,
+            guestBinary: try guestBinary(settings.guestBinary),
+            extraMounts: { pool.plainDirectories($0) }, logger: logger)
+        let sessions = try SessionEngine(runDirectory: names.runDirectory, logger: logger)
+        let drivers = Drivers(
+            registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
+            closeSocket: { close($0) }, logger: logger)
+        let wanted = try settings.defaultBase.map { try BaseName($0) }
+        let lifecycle = Lifecycle(drivers: drivers) {
+            if let wanted { return wanted }
+            guard let newest = try await pool.baseDescriptions().first else {
+                throw SpriteError(
+                    .conflict, "cannot create sprite: there is no base yet; make one with `sprited base build`")
+            }
+            return newest.name
+        }
+        // Ports of sprites that outlived the last daemon are still there, so none is made ahead with their addresses.
+        try await network.prepare()
+        try await lifecycle.recover()
+        return Parts(lifecycle: lifecycle, network: network, pool: pool)
+    }
+}
+
+/// Searchable, not readable, by everybody: the runtime mounts from it as the root of a sprite.
+func makeRunDirectory(_ path: String) throws {
+    for folder in ["/run/sprited", path] {
+        guard mkdir(folder, 0o711) == 0 || errno == EEXIST else { throw SystemError(errno, "create \(folder)") }
+    }
+}
+
+private func parseSubnet(_ text: String) throws -> Subnet {
+    guard let subnet = Subnet(text) else {
+        throw SpriteError(.invalidRequest, "cannot use subnet '\(text)': write it such as 10.77.0.0/20")
+    }
+    return subnet
+}
+
+/// Finds the program for the inside: as set, or where an installation or a build puts it.
+private func guestBinary(_ configured: String?) throws -> String {
+    if let configured {
+        guard access(configured, R_OK) == 0 else {
+            throw SpriteError(.invalidRequest, "cannot use guest binary \(configured): \(errnoText(errno))")
+        }
+        return configured
+    }
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+    let path = String(decoding: buffer.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
+    let folder = path.split(separator: "/").dropLast().map { "/" + $0 }.joined()
+    let candidates = [
+        "\(folder)/../libexec/sprite-env/sprite-env", "/usr/local/libexec/sprite-env/sprite-env",
+        "\(folder)/sprite-env",
+    ]
+    guard let found = candidates.first(where: { access($0, X_OK) == 0 }) else {
+        throw SpriteError(
+            .invalidRequest,
+            "cannot find the static sprite-env that runs inside sprites; build it and pass --guest-binary PATH "
+                + "(looked at \(candidates.joined(separator: ", ")))")
+    }
+    return found
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import ArgumentParser
+import CLinux
+import Glibc
+import Logging
+import ServiceLifecycle
+import SpriteDomain
+import SpriteNetwork
+import SpriteServer
+import SpriteSystem
+import UnixSignals
+
+/// `sprited serve`: the daemon.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serve the API.",
+        discussion: """
+            Prints exactly one line to standard output, `listening on http://HOST:PORT`, once requests are served; logs \
+            go to standard error, one JSON object a line. Sprites go on when the daemon ends, and a new one takes \
+            them over.
+            """)
+
+    @OptionGroup var data: DataOptions
+    @Option(help: "Address to listen on, HOST:PORT; port 0 lets the kernel choose. (default: 127.0.0.1:7780)")
+    var listen: String?
+    @Option(name: .customLong("config"), help: "A JSON file with settings; flags win over it.")
+    var configurationFile: String?
+    @Option(name: .customLong("pool-size"), help: "Size of the pool's image where one has to be made, such as 50G.")
+    var poolSize: String?
+    @Option(help: "The OCI runtime. (default: crun)")
+    var runtime: String?
+    @Option(name: .customLong("guest-binary"), help: "The static sprite-env that runs inside sprites.")
+    var guestBinary: String?
+    @Option(help: "Addresses of sprites, such as 10.77.0.0/20. (default: a free one)")
+    var subnet: String?
+    @Option(name: .customLong("default-base"), help: "The base of new sprites. (default: the newest)")
+    var defaultBase: String?
+    @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning or error. (default: info)")
+    var logLevel: String?
+
+    func run() async throws {
+        let names = try data.names()
+        let settings = try merged()
+        let address = try ListenAddress(settings.listen ?? "127.0.0.1:7780")
+        let level = try settings.logLevel.map(parseLogLevel) ?? .info
+        LoggingSystem.bootstrap { JSONLogHandler(logLevel: level, label: $0) }
+        let logger = Logger(label: "sprited")
+        // A client that leaves is an error of a write, not the end of the daemon.
+        signal(SIGPIPE, SIG_IGN)
+        let lock = try takeDaemonLock(names)
+        raiseDescriptorLimit()
+
+        let token = try TokenFile(path: names.tokenPath)
+        let parts = try await Parts.assemble(names: names, settings: settings, logger: logger)
+        var configuration = APIServerConfiguration(
+            host: address.host, port: address.port, version: programVersion, verifyToken: token.matches)
+        configuration.organization = "local"
+        let server = APIServer(
+            control: parts.lifecycle, configuration: configuration, logger: logger,
+            onListening: { port in say("listening on http://\(address.hostText):\(port)") })
+        var group = ServiceGroupConfiguration(
+            services: [.init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        group.maximumGracefulShutdownDuration = .seconds(10)
+        do {
+            try await ServiceGroup(configuration: group).run()
+        } catch {
+            logger.error("the daemon ends", metadata: ["error": "\(error)"])
+            throw SpriteError(.internalError, "cannot serve on \(address.hostText):\(address.port)", cause: error)
+        }
+        await parts.network.shutdown()
+        withExtendedLifetime(lock) {}
+    }
+
+    private func merged() throws -> Configuration {
+        var settings = try configurationFile.map(Configuration.init(file:)) ?? Configuration()
+        settings.listen = listen ?? settings.listen
+        settings.poolSize = poolSize ?? settings.poolSize
+        settings.runtime = runtime ?? settings.runtime
+        settings.guestBinary = guestBinary ?? settings.guestBinary
+        settings.subnet = subnet ?? settings.subnet
+        settings.defaultBase = defaultBase ?? settings.defaultBase
+        settings.logLevel = logLevel ?? settings.logLevel
+        return settings
+    }
+}
+
+func parseLogLevel(_ text: String) throws -> Logger.Level {
+    guard let level = Logger.Level(rawValue: text) else {
+        let known = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+        throw SpriteError(.invalidRequest, "cannot use log level '\(text)': there are \(known)")
+    }
+    return level
+}
+
+/// `HOST:PORT`, with IPv6 addresses in brackets.
+struct ListenAddress: Sendable, Hashable {
+    var host: String
+    var port: Int
+
+    init(_ text: String) throws {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count >= 2, let last = parts.last, let number = UInt16(last) else {
+            throw SpriteError(.invalidRequest, "cannot listen on '\(text)': write HOST:PORT, such as 127.0.0.1:7780")
+        }
+        var host = parts.dropLast().joined(separator: ":")
+        if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+        guard !host.isEmpty else {
+            throw SpriteError(.invalidRequest, "cannot listen on '\(text)': the host is missing, such as 127.0.0.1")
+        }
+        self.host = host
+        port = Int(number)
+    }
+
+    var hostText: String { host.contains(":") ? "[\(host)]" : host }
+}
+
+/// One daemon per data directory.
+func takeDaemonLock(_ names: HostNames) throws -> Descriptor {
+    let file = try Descriptor.open(names.lockPath, O_RDWR | O_CREAT)
+    guard flock(file.number, LOCK_EX | LOCK_NB) == 0 else {
+        throw SpriteError(
+            .conflict, "cannot serve \(names.dataDirectory): another sprited uses it; stop it or use another --data-dir")
+    }
+    return file
+}
+
+/// A session takes several descriptors; the usual soft limit of 1024 would be a limit of sessions.
+private func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 1 << 20)
+    _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+package import SpriteDomain
+import SpriteSystem
+
+/// What this host offers to the sprites' network. Changes nothing, and needs no daemon.
+package enum NetworkDoctor {
+    /// Blocks for some milliseconds.
+    package static func checks() -> [HostCheck] {
+        [tool("ip", package: "iproute2"), packetFilter(), forwarding(), otherFilters(), names()]
+    }
+
+    private static func tool(_ name: String, package: String) -> HostCheck {
+        findProgram(name).map { HostCheck(name, .ok, found: $0) }
+            ?? HostCheck(
+                name, .missing, found: "not installed", lost: "no sprite can start", fix: "apt-get install \(package)")
+    }
+
+    private static func packetFilter() -> HostCheck {
+        guard findProgram("nft") != nil else { return tool("nft", package: "nftables") }
+        // Checked but not loaded. Each needs other parts of the kernel.
+        for family in ["inet", "bridge"] {
+            let hook = family == "inet" ? "forward" : "prerouting"
+            let rules = "table \(family) sprited_doctor { chain c { type filter hook \(hook) priority 0; } }"
+            do { try runTool("nft", ["--check", "--file", "-"], input: rules) } catch {
+                return HostCheck(
+                    "nftables", .missing, found: "no \(family) tables: \(error)", lost: "no sprite can start",
+                    fix: "use a kernel with nf_tables (CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_BRIDGE); run as root")
+            }
+        }
+        return HostCheck("nftables", .ok, found: "inet and bridge tables")
+    }
+
+    private static func forwarding() -> HostCheck {
+        HostNetwork.forwards()
+            ? HostCheck("ip_forward", .ok, found: "on")
+            : HostCheck(
+                "ip_forward", .warning, found: "off",
+                lost: "sprites reach nothing outside until sprited switches it on, which it does at its start",
+                fix: "sysctl -w net.ipv4.ip_forward=1")
+    }
+
+    private static func otherFilters() -> HostCheck {
+        guard findProgram("iptables") != nil,
+            let forward = try? runTool("iptables", ["-w", "5", "-S", "FORWARD"]).standardOutput
+        else { return HostCheck("other packet filters", .ok, found: "no iptables") }
+        guard forward.contains("-P FORWARD DROP") else {
+            return HostCheck("other packet filters", .ok, found: "forwarding is not refused")
+        }
+        return HostCheck(
+            "other packet filters", .ok,
+            found: "iptables refuse forwarding, as Docker sets them; sprited adds an exception for its bridge at start")
+    }
+
+    private static func names() -> HostCheck {
+        let servers = NameServers.current()
+        guard servers != NameServers.publicDefaults else {
+            return HostCheck(
+                "name servers", .warning, found: "none that a sprite can reach",
+                lost: "sprites ask public ones (\(servers.joined(separator: ", ")))",
+                fix: "name a server that is not on the loopback in /etc/resolv.conf")
+        }
+        return HostCheck("name servers", .ok, found: servers.joined(separator: ", "))
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import CLinux
+import Glibc
+import SpriteDomain
+import SpriteSystem
+
+/// A network that is set up on the host.
+struct Plan: Sendable {
+    let tag: String
+    let bridge: String
+    let portPrefix: String
+    let subnet: Subnet
+    let mtu: UInt32
+
+    func portName(_ offset: UInt32) -> String {
+        let digits = String(offset, radix: 16)
+        return portPrefix + String(repeating: "0", count: max(0, 3 - digits.utf8.count)) + digits
+    }
+
+    /// Makes what is missing. Safe to repeat, and to be cut short anywhere.
+    static func carryOut(
+        tag: String, bridge: String, portPrefix: String, wanted: Subnet?, runDirectory: String
+    ) throws -> Plan {
+        // Two daemons that start together must not choose the same subnet; it is taken once the bridge has its route.
+        let lock = try Descriptor.open("\(runDirectory)/../network.lock", O_RDWR | O_CREAT)
+        try system("lock the choice of a subnet") { flock(lock.number, LOCK_EX) }
+        defer { withExtendedLifetime(lock) {} }
+
+        let subnet = try chooseSubnet(tag: tag, bridge: bridge, wanted: wanted)
+        let plan = Plan(
+            tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, mtu: HostNetwork.uplinkMTU())
+        try plan.makeBridge()
+        // The rules come before anything is switched on that needs them.
+        try runTool("nft", ["-f", "-"], inputFile: plan.firewall.rules)
+        try ForwardPermission(bridge: bridge).grant()
+        try HostNetwork.startForwarding()
+        return plan
+    }
+
+    func remove() throws {
+        guard HostNetwork.ports(of: bridge).isEmpty else { return }
+        ForwardPermission(bridge: bridge).withdraw()
+        if HostNetwork.exists(bridge) { try runTool("ip", ["link", "delete", bridge]) }
+        try runTool("nft", ["-f", "-"], inputFile: firewall.removal)
+    }
+
+    /// Namespaces with a connected and configured `eth0`.
+    func makeSlot(_ offset: UInt32) throws -> NetworkSlot {
+        var user: Int32 = -1
+        var network: Int32 = -1
+        try checked(
+            clinux_make_namespaces(100_000, 65_536, &user, &network), "make a user and a network namespace")
+        let address = subnet.address(offset)
+        var stage: UnsafePointer<CChar>?
+        let result = portName(offset).withCString { name in
+            bridge.withCString { bridge in
+                var options = clinux_port_options(
+                    network_namespace: network, host_name: name, bridge: bridge, mtu: mtu, address: address.rawValue,
+                    gateway: subnet.gateway.rawValue, prefix_length: Int32(subnet.prefixLength))
+                return clinux_make_port(&options, &stage)
+            }
+        }
+        guard result >= 0 else {
+            close(user)
+            close(network)
+            throw SystemError(-result, "\(stage.map { String(cString: $0) } ?? "connect") for \(portName(offset))")
+        }
+        return NetworkSlot(userNamespace: user, networkNamespace: network, address: address.description)
+    }
+
+    private var firewall: Firewall {
+        Firewall(
+            tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, nameServers: NameServers.current(),
+            portName: portName)
+    }
+
+    private func makeBridge() throws {
+        var commands = ""
+        if !HostNetwork.exists(bridge) { commands += "link add \(bridge) type bridge stp_state 0 forward_delay 0\n" }
+        // An address of its own: otherwise the bridge takes that of a port, and sprites' ARP entries go stale.
+        commands += "link set \(bridge) address \(hardwareAddress) mtu \(mtu) up\n"
+        commands += "address replace \(subnet.gateway)/\(subnet.prefixLength) dev \(bridge)\n"
+        try runTool("ip", ["-batch", "-"], input: commands)
+        try? writeSmallFile("/proc/sys/net/ipv6/conf/\(bridge)/disable_ipv6", "1")
+    }
+
+    private var hardwareAddress: String {
+        let value = subnet.gateway.rawValue
+        let bytes: [UInt32] = [0x02, 0x00, value >> 24, value >> 16 & 0xFF, value >> 8 & 0xFF, value & 0xFF]
+        return bytes.map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }.joined(separator: ":")
+    }
+
+    private static func chooseSubnet(tag: String, bridge: String, wanted: Subnet?) throws -> Subnet {
+        let routes = try HostNetwork.routes()
+        // A bridge that is there has sprites with addresses of its subnet: nothing else can be used now.
+        if let own = routes.first(where: { $0.device == bridge })?.destination, (20...28).contains(own.prefixLength) {
+            return own
+        }
+        if let wanted { return wanted }
+        guard let subnet = Subnet.choose(tag: tag, routes: routes.map(\.destination)) else {
+            throw SpriteError(
+                .unsupported,
+                "cannot choose a subnet: the host has routes to all of 10.64.0.0/10; name one in the configuration")
+        }
+        return subnet
+    }
+}
+
+/// Runs a tool whose input may be longer than a pipe holds.
+private func runTool(_ program: String, _ arguments: [String], inputFile text: String) throws {
+    let file = Descriptor(owning: try checked(clinux_memory_file("input"), "make a memory file"))
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+        let count = bytes.withUnsafeBytes { write(file.number, $0.baseAddress, $0.count) }
+        guard count > 0 else { throw SystemError(count < 0 ? errno : EIO, "write the input of \(program)") }
+        bytes = bytes.dropFirst(count)
+    }
+    try system("rewind the input of \(program)") { Int32(lseek(file.number, 0, SEEK_SET)) }
+    try runTool(
+        program, arguments.map { $0 == "-" ? "/proc/self/fd/3" : $0 }, descriptors: [file.number])
+}

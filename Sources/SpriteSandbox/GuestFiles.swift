@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import CLinux
+import Glibc
+import SpriteDomain
+import SpriteSystem
+
+/// The files at `/.sprite` inside every sprite.
+///
+/// One folder per sprite on the host, shown read-only inside: nobody inside can change it, and the daemon can put
+/// mounts for checkpoints into it. The program lies in a tmpfs of our own, because the run directory is
+/// mounted noexec on many hosts.
+struct GuestFiles: Sendable {
+    let runDirectory: String
+
+    private var shared: String { "\(runDirectory)/guest" }
+    /// Shown at /.sprite/bin.
+    var programs: String { "\(runDirectory)/guest/bin" }
+
+    /// Shown at /.sprite.
+    func folder(_ id: SpriteID) -> String { "\(runDirectory)/guests/\(id)" }
+
+    func checkpoint(_ id: SpriteID, _ name: String) -> String { "\(folder(id))/checkpoints/\(name)" }
+
+    /// Copies the program once for all sprites. Sandboxes of an earlier daemon go on with the copy they were given.
+    func prepare(binary: String) throws {
+        try makeDirectory(shared)
+        var own = stat()
+        var above = stat()
+        try system("look at \(shared)") { stat(shared, &own) }
+        try system("look at \(runDirectory)") { stat(runDirectory, &above) }
+        if own.st_dev == above.st_dev {
+            try checked(
+                clinux_mount("sprite-guest", shared, "tmpfs", UInt(MS_NOSUID | MS_NODEV), "mode=755,size=256m"),
+                "mount tmpfs on \(shared)")
+        }
+        let owner = UserMapping.hostFirst
+        try makeDirectory(programs, owner: owner)
+        try copyProgram(from: binary, to: "\(programs)/sprite-env")
+        try makeDirectory("\(runDirectory)/guests", mode: 0o711)
+        try makeDirectory("\(runDirectory)/texts")
+        for (name, text) in [("version.txt", guestVersion + "\n"), ("llm.txt", guestGuide)] {
+            let path = "\(runDirectory)/texts/\(name)"
+            try writeFileAtomically(path, text, mode: 0o644)
+            try system("set owner of \(path)") { chown(path, owner, owner) }
+        }
+    }
+
+    func make(_ id: SpriteID) throws {
+        let folder = folder(id)
+        let owner = UserMapping.hostFirst
+        try makeDirectory(folder, owner: owner)
+        try makeDirectory("\(folder)/bin", owner: owner)
+        try makeDirectory("\(folder)/checkpoints", owner: owner)
+        for name in ["version.txt", "llm.txt"] {
+            if link("\(runDirectory)/texts/\(name)", "\(folder)/\(name)") < 0, errno != EEXIST {
+                throw SystemError(errno, "link \(folder)/\(name)")
+            }
+        }
+    }
+
+    func remove(_ id: SpriteID) throws { try removeTree(folder(id)) }
+
+    func ids() throws -> [String] { try directoryEntries("\(runDirectory)/guests") }
+
+    private func copyProgram(from source: String, to target: String) throws {
+        let input = try Descriptor.open(source, O_RDONLY)
+        let temporary = target + ".new"
+        unlink(temporary)
+        let output = try Descriptor.open(temporary, O_WRONLY | O_CREAT | O_EXCL, mode: 0o755)
+        while true {
+            let count = try system("copy \(source)") { Int32(sendfile(output.number, input.number, nil, 16 << 20)) }
+            if count == 0 { break }
+        }
+        try system("set permissions") { fchmod(output.number, 0o755) }
+        try system("set owner") { fchown(output.number, UserMapping.hostFirst, UserMapping.hostFirst) }
+        try system("rename \(temporary)") { rename(temporary, target) }
+    }
+}
+
+let guestVersion = "0.1.0"
+
+private let guestGuide = """
+    # You are inside a sprite
+
+    A sprite is a persistent Linux computer of its own. Its disk is kept for ever: files, installed packages and
+    repositories are still there tomorrow. Processes are not: the sprite may be stopped when idle or restored.
+
+    - You are user `sprite` (uid 1000); `sudo` needs no password. Work in /home/sprite.
+    - Install what you need: `sudo apt-get update && sudo apt-get install -y PACKAGE` (or pip, npm, cargo, ...).
+    - /tmp and /run are in memory and empty after a restart. Everything else is on disk.
+    - The network goes out through address translation. Nothing outside can connect to you, and other sprites and the
+      host's own services cannot be reached.
+
+    ## Checkpoints
+
+    A checkpoint is a snapshot of the whole disk. It takes milliseconds and the sprite goes on meanwhile. From outside:
+
+        sprite checkpoint create -s NAME --comment "before the upgrade"   -> v1
+        sprite restore -s NAME v1           puts the disk back; what was replaced is kept
+        sprite restore -s NAME --undo       and back again
+        sprite fork NAME OTHER --from v1    another sprite from that state
+
+    The newest five can be read at /.sprite/checkpoints/: copy single files back from there,
+    for example `cp /.sprite/checkpoints/v1/home/sprite/main.py ~/`. `v0` is the state at creation.
+
+    ## What does not work
+
+    No other kernel modules, no mounting, no own user namespaces (browsers need --no-sandbox), no 32-bit socketcall,
+    no nested btrfs subvolumes. `Operation not permitted` from one of these is final; look for another way.
+
+    This folder, /.sprite, is read-only and belongs to the system: bin/sprite-env is PID 1.
+
+    """

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import HummingbirdCore
+package import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+package import SpriteDomain
+
+/// What the server needs to know.
+package struct APIServerConfiguration: Sendable {
+    package var host: String
+    /// Zero lets the kernel choose.
+    package var port: Int
+    /// Tells whether a token is good; compares in constant time.
+    package var verifyToken: @Sendable (String) -> Bool
+    /// The name of the one organization.
+    package var organization = "local"
+    /// This server's version: the `Sprite-Version` header, from which one client chooses how to attach.
+    package var version: String
+    /// Where a sprite's own HTTP server is reached; `<name>` and `<port>` are filled in.
+    package var urlTemplate = "http://<name>.sprites.localhost:<port>"
+    package var timing = Timing()
+
+    /// Waits of the protocol, shortened in tests.
+    package struct Timing: Sendable {
+        /// A message goes out on a WebSocket that was quiet for this long: one client counts only messages.
+        package var keepalive: Duration = .seconds(15)
+        /// After the exit frame the client is given this long to close.
+        package var closeByClient: Duration = .seconds(5)
+        /// After our Close frame the connection stays this long for the peer's.
+        package var closeHandshake: Duration = .seconds(2)
+        /// A connection that has not sent a whole request head after this long is closed.
+        package var requestHead: Duration = .seconds(60)
+        /// Between the last output and the exit frame over plain HTTP: one client takes each read for one frame.
+        package var exitPause: Duration = .milliseconds(25)
+        package init() {}
+    }
+
+    package init(host: String, port: Int, version: String, verifyToken: @escaping @Sendable (String) -> Bool) {
+        self.host = host
+        self.port = port
+        self.version = version
+        self.verifyToken = verifyToken
+    }
+}
+
+/// The HTTP and WebSocket API on one TCP address.
+package struct APIServer: Service {
+    private let service: APIService
+    private let onListening: @Sendable (Int) async -> Void
+
+    /// - Parameter onListening: Called once with the bound port, when requests are served.
+    package init(
+        control: any SpriteControl, configuration: APIServerConfiguration, logger: Logger,
+        onListening: @escaping @Sendable (Int) async -> Void = { _ in }
+    ) {
+        service = APIService(control: control, configuration: configuration, logger: logger)
+        self.onListening = onListening
+    }
+
+    /// Serves until the graceful shutdown of its group; throws if the address cannot be bound.
+    package func run() async throws {
+        let configuration = service.configuration
+        let pipeline = ConnectionPipeline(service: service)
+        let server = pipeline.server(
+            configuration: ServerConfiguration(
+                address: .hostname(configuration.host, port: configuration.port), backlog: 1024),
+            onServerRunning: { [service, onListening] channel in
+                let port = channel.localAddress?.port ?? configuration.port
+                service.boundPort.withLockedValue { $0 = port }
+                await onListening(port)
+            },
+            eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: service.quietLogger)
+        try await server.run()
+    }
+}
+
+/// What every connection shares.
+struct APIService: Sendable {
+    let control: any SpriteControl
+    let configuration: APIServerConfiguration
+    let logger: Logger
+    let boundPort: NIOLockedValueBox<Int>
+
+    init(control: any SpriteControl, configuration: APIServerConfiguration, logger: Logger) {
+        self.control = control
+        self.configuration = configuration
+        self.logger = logger
+        boundPort = NIOLockedValueBox(configuration.port)
+    }
+
+    /// For the HTTP library, whose start-up lines repeat what the daemon says itself.
+    var quietLogger: Logger {
+        var logger = logger
+        logger.logLevel = max(logger.logLevel, .warning)
+        return logger
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import HummingbirdCore
+import Logging
+import NIOCore
+import NIOHTTP1
+import SpriteDomain
+
+enum ConnectionOutcome: Sendable {
+    case http(HTTPConnectionChannel)
+    case webSocket(WebSocketChannel, @Sendable (WebSocketConnection) async -> Void)
+}
+
+/// Sets a new connection up: HTTP/1.1, whose first request may turn it into a WebSocket.
+struct ConnectionPipeline: ServerChildChannel {
+    struct Value: ServerChildChannelValue {
+        let outcome: EventLoopFuture<ConnectionOutcome>
+        let firstRequest: FirstRequest
+        let channel: any Channel
+    }
+
+    let service: APIService
+
+    func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
+        channel.eventLoop.makeCompletedFuture {
+            let timing = service.configuration.timing
+            let upgrader = ExecUpgrader(timing: timing)
+            let firstRequest = FirstRequest()
+            let configuration = NIOTypedHTTPServerUpgradeConfiguration<ConnectionOutcome>(
+                upgraders: [upgrader],
+                notUpgradingCompletionHandler: { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try channel.pipeline.syncOperations.addHandler(HTTPConnectionState())
+                        return .http(
+                            try HTTPConnectionChannel(
+                                wrappingChannelSynchronously: channel,
+                                configuration: .init(isOutboundHalfClosureEnabled: true)))
+                    }
+                })
+            // NIO's own limits (80 KB for a request line) are far below the arguments of a command.
+            var limits = NIOHTTPDecoderLimitConfiguration()
+            limits.maxHeaderFieldSize = Limits.requestHeadBytesMax
+            limits.maxHeaderListSize = Limits.requestHeadBytesMax
+            let encoder = HTTPResponseEncoder()
+            let decoder = ByteToMessageHandler(
+                HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes, limitConfiguration: limits))
+            let gate = UpgradeGate(
+                upgrader: upgrader, firstRequest: firstRequest, headTimeout: TimeAmount(timing.requestHead),
+                decide: service.decideUpgrade)
+            let upgradeHandler = NIOTypedHTTPServerUpgradeHandler<ConnectionOutcome>(
+                httpEncoder: encoder, extraHTTPHandlers: [decoder, gate], upgradeConfiguration: configuration)
+            try channel.pipeline.syncOperations.addHandlers([encoder, decoder, gate, upgradeHandler])
+            // The client left, or sent garbage, before its first request was decided.
+            upgradeHandler.upgradeResultFuture.whenFailure { _ in channel.close(promise: nil) }
+            return Value(outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel)
+        }
+    }
+
+    func handle(value: Value, logger: Logger) async {
+        do {
+            switch try await value.outcome.get() {
+            case .http(let channel):
+                await HTTPConnection(service: service, channel: channel, firstRequest: value.firstRequest).run()
+            case .webSocket(let channel, let handler):
+                try await channel.executeThenClose { inbound, outbound in
+                    await handler(
+                        WebSocketConnection(inbound: inbound, outbound: outbound, channel: channel.channel))
+                }
+            }
+        } catch {
+            service.logger.debug("connection ended", metadata: ["error": "\(error)"])
+        }
+    }
+}

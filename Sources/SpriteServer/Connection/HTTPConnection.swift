@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import NIOCore
+import NIOHTTP1
+import SpriteAPI
+import SpriteDomain
+
+/// Serves the requests of one connection, one after another.
+struct HTTPConnection: Sendable {
+    let service: APIService
+    let channel: HTTPConnectionChannel
+    let firstRequest: FirstRequest
+
+    func run() async {
+        do {
+            try await channel.executeThenClose { inbound, outbound in
+                let parts = RequestParts(inbound)
+                do {
+                    var isFirst = true
+                    while let head = try await parts.nextHead() {
+                        let exchange = Exchange(
+                            head: head, parts: parts, outbound: outbound, service: service,
+                            mustClose: isFirst ? firstRequest.askedForUpgrade : head.headers.contains(name: "upgrade"))
+                        await service.respond(to: exchange, refusal: isFirst ? firstRequest.refusal : nil)
+                        isFirst = false
+                        let isRead = exchange.canContinue ? try await parts.discardBody(bytesMax: 1 << 20) : false
+                        guard isRead else {
+                            await linger(parts, outbound)
+                            return
+                        }
+                    }
+                } catch let error as HTTPParserError {
+                    guard let body = MalformedRequest.body(error) else { return }
+                    try await outbound.write(contentsOf: [
+                        .head(MalformedRequest.head(error, length: body.readableBytes)), .body(body), .end(nil),
+                    ])
+                    await linger(parts, outbound)
+                }
+            }
+        } catch {
+            service.logger.debug("connection ended", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Ends a connection whose client may still be sending.
+    ///
+    /// Closing a socket with unread bytes resets it, and a client that gets the reset loses the answer; so our side is
+    /// closed first, and what the client still sends is thrown away for a while.
+    private func linger(_ parts: RequestParts, _ outbound: NIOAsyncChannelOutboundWriter<ResponsePart>) async {
+        outbound.finish()
+        let channel = channel.channel
+        let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(service.configuration.timing.closeHandshake)) {
+            channel.close(promise: nil)
+        }
+        await parts.discardAll()
+        deadline.cancel()
+    }
+}
+
+/// The answer to bytes that are not HTTP.
+enum MalformedRequest {
+    static func head(_ error: any Error, length: Int) -> HTTPResponseHead {
+        HTTPResponseHead(
+            version: .http1_1,
+            status: (error as? HTTPParserError) == .headerOverflow ? .requestHeaderFieldsTooLarge : .badRequest,
+            headers: ["content-type": "application/json", "content-length": "\(length)", "connection": "close"])
+    }
+
+    static func body(_ error: any Error) -> ByteBuffer? {
+        guard let error = error as? HTTPParserError else { return nil }
+        let reply =
+            error == .headerOverflow
+            ? API.ErrorBody(
+                error: SpriteError.Code.tooLarge.rawValue,
+                message: "cannot read the request: its head is larger than \(Limits.requestHeadBytesMax) bytes")
+            : API.ErrorBody(
+                error: SpriteError.Code.invalidRequest.rawValue, message: "cannot read the request: it is not HTTP/1.1")
+        return try? JSONBody.encode(reply)
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import NIOCore
+import NIOHTTP1
+import SpriteAPI
+import SpriteDomain
+
+extension APIService {
+    /// Answers one request; every way out ends in an answer, as far as the connection still carries one, and a line
+    /// in the log.
+    func respond(to exchange: Exchange, refusal: (any Error)?) async {
+        let start = ContinuousClock.now
+        do {
+            if let refusal { throw refusal }
+            try await dispatch(exchange)
+        } catch {
+            await answer(error, to: exchange)
+        }
+        log(
+            method: exchange.head.method, path: exchange.target.path, status: exchange.status?.code, id: exchange.id,
+            since: start)
+    }
+
+    private func answer(_ error: any Error, to exchange: Exchange) async {
+        guard exchange.status == nil else {
+            // The answer has begun: only ending the connection can tell that it is not whole.
+            logger.debug("answer broken off", metadata: ["request.id": "\(exchange.id)", "error": "\(error)"])
+            return
+        }
+        // The client has gone: nobody is left to be told.
+        if error is ChannelError || error is IOError { return }
+        let reply = ErrorReply(error, requestID: exchange.id, logger: logger)
+        var headers = HTTPHeaders()
+        if reply.status == .unauthorized { headers.add(name: "www-authenticate", value: "Bearer") }
+        if reply.status == .methodNotAllowed, let route = exchange.target.segments.flatMap(Route.init) {
+            headers.add(name: "allow", value: route.methods.joined(separator: ", "))
+        }
+        try? await exchange.send(reply.status, json: reply.body, headers)
+    }
+
+    /// One line a request; never the query, headers or bodies, which hold commands and tokens.
+    func log(method: HTTPMethod, path: String, status: UInt?, id: String, since start: ContinuousClock.Instant) {
+        let milliseconds = (ContinuousClock.now - start).milliseconds
+        logger.info(
+            "request",
+            metadata: [
+                "http.request.method": "\(method.rawValue)", "url.path": "\(path)",
+                "http.response.status_code": "\(status ?? 0)", "duration.ms": "\(milliseconds)", "request.id": "\(id)",
+            ])
+    }
+
+    private func dispatch(_ exchange: Exchange) async throws {
+        let route = exchange.target.segments.flatMap(Route.init)
+        if route != .health { try authenticate(exchange.head.headers) }
+        guard let route else {
+            throw SpriteError(
+                .notFound, "cannot find '\(exchange.target.path)': the server has no such path; docs/openapi.yaml lists them")
+        }
+        let method = exchange.method
+        if case .notServed(let text, let what) = route {
+            _ = try await control.get(spriteName(text))
+            throw SpriteError(.notFound, "\(what) not served by this version of the server")
+        }
+        guard route.methods.contains(method) else {
+            throw SpriteError(
+                .methodNotAllowed, "cannot \(method) this path: use \(route.methods.joined(separator: ", "))")
+        }
+        switch (route, method) {
+        case (.health, _): try await health(exchange)
+        case (.sprites, "GET"): try await listSprites(exchange)
+        case (.sprites, _): try await createSprite(exchange)
+        case (.sprite(let text), "GET"): try await getSprite(exchange, try spriteName(text))
+        case (.sprite(let text), "PUT"): try await updateSprite(exchange, try spriteName(text))
+        case (.sprite(let text), _): try await destroySprite(exchange, try spriteName(text))
+        case (.upgrade(let text), _): try await upgradeSprite(exchange, try spriteName(text))
+        case (.fork(let text), _): try await forkSprite(exchange, try spriteName(text))
+        case (.exec(let text), "GET"): try await listSessions(exchange, try spriteName(text))
+        case (.exec(let text), _): try await execOverHTTP(exchange, try spriteName(text))
+        case (.session(let text, _), _): try await getSession(exchange, try spriteName(text))
+        case (.killSession(let text, let id), _): try await killSession(exchange, try spriteName(text), id)
+        case (.createCheckpoint(let text), _): try await createCheckpoint(exchange, try spriteName(text))
+        case (.checkpoints(let text), _): try await listCheckpoints(exchange, try spriteName(text))
+        case (.checkpoint(let text, let id), "DELETE"): try await deleteCheckpoint(exchange, try spriteName(text), id)
+        case (.checkpoint(let text, let id), _): try await getCheckpoint(exchange, try spriteName(text), id)
+        case (.restore(let text, let id), _): try await restore(exchange, try spriteName(text), id)
+        case (.undoRestore(let text), _): try await undoRestore(exchange, try spriteName(text))
+        case (.notServed, _): break
+        }
+    }
+
+    /// A sprite's name in a path; one that breaks the rules cannot exist.
+    func spriteName(_ text: String) throws -> SpriteName {
+        guard let name = try? SpriteName(text) else {
+            throw SpriteError(.notFound, "there is no sprite named '\(text.prefix(Limits.spriteNameBytesMax))'")
+        }
+        return name
+    }
+
+    private func health(_ exchange: Exchange) async throws {
+        try await exchange.send(json: ["status": "ok", "version": configuration.version])
+    }
+}
+
+extension Duration {
+    /// Milliseconds, rounded to microseconds.
+    var milliseconds: Double {
+        let parts = components
+        return Double(parts.seconds) * 1000 + Double(parts.attoseconds / 1_000_000_000_000) / 1000
+    }
+}

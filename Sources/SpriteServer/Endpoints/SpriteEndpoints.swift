@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import FoundationEssentials
+import NIOHTTP1
+import SpriteAPI
+import SpriteDomain
+
+extension APIService {
+    private static let pageSizeMax = 50
+
+    func createSprite(_ exchange: Exchange) async throws {
+        let body = try await exchange.requiredBody(API.CreateSprite.self)
+        let sprite = try await control.create(try creation(body))
+        try await exchange.send(.created, json: wire(sprite))
+    }
+
+    func listSprites(_ exchange: Exchange) async throws {
+        let query = try exchange.target.query()
+        var limit = Self.pageSizeMax
+        if let text = query["max_results"], !text.isEmpty {
+            guard let number = Int(text), number >= 1 else {
+                throw SpriteError(
+                    .invalidRequest,
+                    "invalid query: 'max_results' is '\(text.prefix(40))', use a number from 1 to \(Self.pageSizeMax)")
+            }
+            limit = min(number, Self.pageSizeMax)
+        }
+        var after: String?
+        if let token = query["continuation_token"], !token.isEmpty {
+            guard let text = ContinuationToken.decode(token) else {
+                throw SpriteError(
+                    .invalidRequest, "invalid query: 'continuation_token' is not one that this server gave")
+            }
+            after = text
+        }
+        let page = try await control.list(prefix: query["prefix"] ?? "", after: after, limit: limit)
+        try await exchange.send(
+            json: API.SpritePage(
+                sprites: page.sprites.map(wire), nextContinuationToken: page.next.map(ContinuationToken.encode)))
+    }
+
+    func getSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        try await exchange.send(json: wire(try await control.get(name)))
+    }
+
+    func updateSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        let body = try await exchange.requiredBody(API.UpdateSprite.self)
+        var update = SpriteUpdate()
+        update.labels = try body.labels.map(checkedLabels)
+        if body.clearLabels == true { update.labels = [] }
+        update.urlAuthentication = try urlAuthentication(body.urlSettings)
+        if let configuration = body.configuration {
+            update.limits = try limits(configuration, over: try await control.get(name).sprite.limits)
+        }
+        try await exchange.send(json: wire(try await control.update(name, update)))
+    }
+
+    func destroySprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        try await control.destroy(name)
+        try await exchange.send(.noContent)
+    }
+
+    /// There is one runtime, and every sprite has it.
+    func upgradeSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        _ = try await control.get(name)
+        try await exchange.send(.noContent)
+    }
+
+    func forkSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        let body = try await exchange.requiredBody(API.ForkSprite.self)
+        let checkpoint = try body.checkpoint.flatMap { $0.isEmpty ? nil : try checkpointID($0, of: name) }
+        let fork = try await control.fork(name, to: try SpriteName(body.name), checkpoint: checkpoint)
+        try await exchange.send(.created, json: wire(fork))
+    }
+}
+
+/// Where the next page of a list begins; opaque to clients, so that it can change.
+enum ContinuationToken {
+    static func encode(_ name: String) -> String {
+        Data(name.utf8).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_")
+            .replacing("=", with: "")
+    }
+
+    static func decode(_ token: String) -> String? {
+        var text = token.replacing("-", with: "+").replacing("_", with: "/")
+        while text.utf8.count % 4 != 0, text.utf8.count < 1024 { text += "=" }
+        guard let data = Data(base64Encoded: text), !data.isEmpty else { return nil }
+        return String(data: data, encoding: .utf8)
+    }
+}

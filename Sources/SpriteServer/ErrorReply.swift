@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import NIOCore
+import NIOHTTP1
+import SpriteAPI
+import SpriteDomain
+
+extension SpriteError.Code {
+    /// The path exists, but not with this method. HTTP 405.
+    static let methodNotAllowed = SpriteError.Code(rawValue: "method_not_allowed")
+
+    /// The one table from codes to HTTP statuses; a code that is not in it is a fault of ours.
+    var httpStatus: HTTPResponseStatus {
+        switch self {
+        case .invalidRequest: .badRequest
+        case .unauthorized: .unauthorized
+        case .notFound: .notFound
+        case .methodNotAllowed: .methodNotAllowed
+        case .alreadyExists, .conflict: .conflict
+        case .gone: .gone
+        case .tooLarge: .payloadTooLarge
+        case .limitReached: .tooManyRequests
+        case .unsupported: .notImplemented
+        case .unavailable: .serviceUnavailable
+        case .timeout: .gatewayTimeout
+        case .noSpace: .insufficientStorage
+        default: .internalServerError
+        }
+    }
+}
+
+/// What a client is told of an error.
+struct ErrorReply {
+    let status: HTTPResponseStatus
+    let body: API.ErrorBody
+
+    /// Logs what the client is not told: a fault of ours in whole, at `error`.
+    init(_ error: any Error, requestID: String, logger: Logger) {
+        if let error = error as? SpriteError, error.code.httpStatus != .internalServerError {
+            status = error.code.httpStatus
+            body = API.ErrorBody(error: error.code.rawValue, message: error.message)
+            if let cause = error.cause {
+                logger.warning(
+                    "request failed", metadata: ["request.id": "\(requestID)", "error": "\(error)", "cause": "\(cause)"])
+            }
+        } else if error is CancellationError {
+            status = .serviceUnavailable
+            body = API.ErrorBody(
+                error: SpriteError.Code.unavailable.rawValue, message: "cannot answer: the server is stopping")
+        } else {
+            logger.error("request failed", metadata: ["request.id": "\(requestID)", "error": "\(error)"])
+            status = .internalServerError
+            let message = (error as? SpriteError)?.message ?? "internal error"
+            body = API.ErrorBody(
+                error: SpriteError.Code.internalError.rawValue,
+                message: "\(message); the server's log has the details under request id \(requestID)")
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+/// Every path the server knows.
+enum Route: Sendable, Equatable {
+    case health
+    case sprites
+    case sprite(String)
+    case upgrade(String)
+    case fork(String)
+    case exec(String)
+    case session(String, id: String)
+    case killSession(String, id: String)
+    case createCheckpoint(String)
+    case checkpoints(String)
+    case checkpoint(String, id: String)
+    case restore(String, id: String)
+    case undoRestore(String)
+    /// Part of the contract and not served yet; clients fall back on a 404.
+    case notServed(String, what: String)
+
+    init?(_ segments: [String]) {
+        guard segments != ["health"] else {
+            self = .health
+            return
+        }
+        guard segments.count >= 2, segments[0] == "v1", segments[1] == "sprites" else { return nil }
+        guard segments.count > 2 else {
+            self = .sprites
+            return
+        }
+        let name = segments[2]
+        let rest = Array(segments.dropFirst(3))
+        switch (rest.count, rest.first) {
+        case (0, _): self = .sprite(name)
+        case (1, "upgrade"): self = .upgrade(name)
+        case (1, "fork"): self = .fork(name)
+        case (1, "exec"): self = .exec(name)
+        case (2, "exec"): self = .session(name, id: rest[1])
+        case (3, "exec") where rest[2] == "kill": self = .killSession(name, id: rest[1])
+        case (1, "checkpoint"): self = .createCheckpoint(name)
+        case (1, "checkpoints"): self = .checkpoints(name)
+        case (2, "checkpoints"): self = .checkpoint(name, id: rest[1])
+        case (3, "checkpoints") where rest[2] == "restore":
+            self = rest[1] == "undo" ? .undoRestore(name) : .restore(name, id: rest[1])
+        case (2, "restore") where rest[1] == "undo": self = .undoRestore(name)
+        case (1, "control"): self = .notServed(name, what: "control connections are")
+        case (_, "fs"): self = .notServed(name, what: "file operations are")
+        case (_, "services"): self = .notServed(name, what: "services are")
+        case (_, "policy"): self = .notServed(name, what: "policies are")
+        case (1, "proxy"), (_, "ports"): self = .notServed(name, what: "port proxies are")
+        default: return nil
+        }
+    }
+
+    /// The methods that a path has; empty where every method gets the same 404.
+    var methods: [String] {
+        switch self {
+        case .health, .checkpoints, .session: ["GET", "HEAD"]
+        case .sprites: ["GET", "HEAD", "POST"]
+        case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
+        case .exec: ["GET", "HEAD", "POST"]
+        case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
+        case .checkpoint: ["GET", "HEAD", "DELETE"]
+        case .notServed: []
+        }
+    }
+}

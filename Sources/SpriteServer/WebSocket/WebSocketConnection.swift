@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOCore
+
+typealias WebSocketChannel = NIOAsyncChannel<WebSocketMessage, WebSocketOutput>
+
+/// A WebSocket after its handshake, as the code that serves it sees it.
+struct WebSocketConnection: Sendable {
+    let inbound: NIOAsyncChannelInboundStream<WebSocketMessage>
+    let outbound: NIOAsyncChannelOutboundWriter<WebSocketOutput>
+    let channel: any Channel
+}
+
+/// What a client sends.
+enum WebSocketMessage: Sendable {
+    case text(ByteBuffer)
+    case binary(ByteBuffer)
+    /// The peer closed, or broke the protocol; the connection ends by itself soon.
+    case closed
+}
+
+/// What is sent to a client.
+enum WebSocketOutput: Sendable {
+    case text(ByteBuffer)
+    case binary(ByteBuffer)
+    /// A binary message that begins with a stream's byte; the payload is not copied.
+    case stream(UInt8, ByteBuffer)
+    /// Everything was said: the client is expected to close; if it does not in time, Close 1000 is sent.
+    case expectClose
+    /// A Close frame; what is sent after it is dropped, and the connection ends with the peer's Close or soon.
+    case close(UInt16, String)
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import NIOCore
+import SpriteDomain
+import SpriteSystem
+import Synchronization
+
+/// One attached client: reads the session's files at its own pace.
+final class Reader: SessionReader {
+    private static let bytesMax = 256 << 10
+    private let session: Session
+    private let id: Int
+
+    init(session: Session, id: Int) {
+        self.session = session
+        self.id = id
+    }
+
+    deinit { detach() }
+
+    func next() async throws -> SessionEvent? {
+        while true {
+            try Task.checkCancellation()
+            let waiter = Waiter<Void>()
+            let step = session.state.withLock { state in
+                let step = state.step(id, bytesMax: Reader.bytesMax)
+                if case .wait = step { state.readers[id]?.waiter = waiter }
+                return step
+            }
+            switch step {
+            case .read(let stream, let offset, let count): return try read(stream, offset, count)
+            case .exited(let status):
+                session.tell { $0.exitWasDelivered() }
+                return .exited(status)
+            case .wait: try await waiter.wait()
+            case .end: return nil
+            case .detached: throw CancellationError()
+            }
+        }
+    }
+
+    func detach() {
+        let (wasAttached, waiter) = session.state.withLock { state in
+            let reader = state.readers.removeValue(forKey: id)
+            return (reader != nil, reader?.waiter)
+        }
+        waiter?.resume(.failure(CancellationError()))
+        if wasAttached { session.tell { $0.detached() } }
+    }
+
+    private func read(_ stream: Int, _ offset: Int64, _ count: Int) throws -> SessionEvent {
+        var buffer = ByteBufferAllocator().buffer(capacity: count)
+        let file = session.files[stream].number
+        var number: Int32 = 0
+        let result = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { memory in
+            while true {
+                let result = pread(file, memory.baseAddress, count, off_t(offset))
+                if result > 0 { return result }
+                number = errno
+                if result == 0 || number != EINTR { return 0 }
+            }
+        }
+        guard result > 0 else {
+            throw SpriteError(
+                .internalError, "cannot read the output of the session",
+                cause: SystemError(number, "read a session's file"))
+        }
+        let hasRoom = session.state.withLock { $0.advance(id, stream: stream, by: result) }
+        if hasRoom { session.tell { $0.collect(stream) } }
+        return .output(stream == 0 ? .stdout : .stderr, buffer)
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+package import NIOCore
+package import SpriteDomain
+import SpriteSystem
+import Synchronization
+
+/// A session as its clients see it.
+///
+/// Reading goes from the file to the client without the event thread; everything else is posted to it.
+package final class Session: ExecSession {
+    /// Names the ``LiveSession`` on the event thread; unique within the process.
+    let token: UInt64
+    /// The files of stdout and stderr, or of the terminal. They stay readable after they are unlinked.
+    let files: [Descriptor]
+    let state: Mutex<SessionState>
+    private let thread: EventThread
+
+    init(token: UInt64, info: SessionInfo, files: [Descriptor], thread: EventThread) {
+        self.token = token
+        self.files = files
+        self.thread = thread
+        state = Mutex(SessionState(info: info))
+    }
+
+    package var info: SessionInfo { state.withLock { $0.info } }
+
+    package func attach() -> any SessionReader {
+        let id = state.withLock { $0.attach() }
+        tell { $0.attached() }
+        return Reader(session: self, id: id)
+    }
+
+    package func writeInput(_ bytes: ByteBuffer) async throws {
+        while true {
+            let waiter = Waiter<Void>()
+            let (mustWait, isNews) = state.withLock { state -> (Bool, Bool) in
+                guard !state.input.isFull else {
+                    state.input.waiters[ObjectIdentifier(waiter)] = waiter
+                    return (true, false)
+                }
+                state.info.lastActivityAt = .now()
+                return (false, state.input.append(bytes))
+            }
+            if isNews { tell { $0.input?.flush() } }
+            guard mustWait else { return }
+            defer { state.withLock { $0.input.waiters[ObjectIdentifier(waiter)] = nil } }
+            try await waiter.wait()
+        }
+    }
+
+    /// Without effect on a terminal, whose end of input is a character that its programs define.
+    package func closeInput() {
+        let isNews = state.withLock { $0.info.isTerminal ? false : $0.input.end() }
+        if isNews { tell { $0.input?.flush() } }
+    }
+
+    package func resize(_ size: TerminalSize) {
+        let isTerminal = state.withLock { state in
+            if state.info.isTerminal { state.info.terminalSize = size }
+            return state.info.isTerminal
+        }
+        if isTerminal { tell { $0.resize(size) } }
+    }
+
+    package func signal(_ number: Int32) { tell { $0.signal(number) } }
+
+    package func waitForExit() async throws -> ExitStatus {
+        let waiter = Waiter<ExitStatus>()
+        let ending = state.withLock { state -> ExitStatus? in
+            if state.ending == nil { state.exitWaiters[ObjectIdentifier(waiter)] = waiter }
+            return state.ending
+        }
+        if let ending { return ending }
+        defer { state.withLock { $0.exitWaiters[ObjectIdentifier(waiter)] = nil } }
+        return try await waiter.wait()
+    }
+
+    func tell(_ job: @escaping @Sendable (LiveSession) -> Void) {
+        thread.post { [token] core in core.live[token].map(job) }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import CLinux
+import Glibc
+package import Logging
+package import SpriteDomain
+import SpriteSystem
+
+/// Runs commands in sprites through their PID 1 and keeps what they print where it outlives this process.
+package final class SessionEngine: SessionDriver {
+    private static let retryPause: Duration = .milliseconds(5)
+    /// The socket listens before the sandbox starts: nobody listening means that PID 1 is gone.
+    private static let refusalsMax = 200
+
+    private let runDirectory: String
+    private let thread: EventThread
+
+    /// - Parameter runDirectory: On tmpfs, and the same after a restart; made if it does not exist.
+    package init(runDirectory: String, logger: Logger) throws {
+        self.runDirectory = runDirectory
+        for folder in [runDirectory, "\(runDirectory)/agents", "\(runDirectory)/sessions"]
+        where mkdir(folder, 0o700) < 0 && errno != EEXIST { throw SystemError(errno, "create \(folder)") }
+        // Input for a command that has closed its standard input must not end the daemon.
+        signal(SIGPIPE, SIG_IGN)
+        // Up to six descriptors per session.
+        clinux_limit_files(0)
+        thread = try EventThread.start { loop, thread in
+            SessionCore(loop: loop, thread: thread, runDirectory: runDirectory, logger: logger)
+        }
+    }
+
+    deinit { thread.stop { $0.drop() } }
+
+    /// Lets go of everything; commands go on, and another engine can take them over.
+    package func stop() async {
+        await withCheckedContinuation { continuation in
+            thread.stop {
+                $0.drop()
+                continuation.resume()
+            }
+        }
+    }
+
+    package func listen(_ sprite: SpriteID) throws -> Int32 {
+        removeSessions(sprite)
+        let result = clinux_unix_listen(socketPath(sprite), 16)
+        guard result >= 0 else {
+            throw SpriteError(
+                .internalError, "cannot start the sprite: its socket cannot be made",
+                cause: SystemError(-result, "listen on \(socketPath(sprite))"))
+        }
+        return result
+    }
+
+    package func connect(_ sprite: SpriteID, setup: AgentSetup) async throws {
+        let clock = ContinuousClock()
+        let deadline = clock.now + Limits.startTimeout
+        var refusals = 0
+        while true {
+            let number = clinux_unix_connect(socketPath(sprite))
+            if number >= 0 {
+                let socket = Descriptor(owning: number)
+                let waiter = Waiter<Void>()
+                let rest = deadline - clock.now
+                post(waiter) { core in
+                    let agent = core.agents[sprite] ?? Agent(sprite: sprite, core: core)
+                    core.agents[sprite] = agent
+                    agent.connect(socket, setup, within: rest, waiter)
+                }
+                return try await waiter.wait()
+            }
+            if number != -EAGAIN { refusals += 1 }
+            guard refusals < SessionEngine.refusalsMax, clock.now < deadline else {
+                throw SpriteError(
+                    .unavailable, "cannot reach the sprite: its PID 1 is gone",
+                    cause: SystemError(-number, "connect to \(socketPath(sprite))"))
+            }
+            try await Task.sleep(for: SessionEngine.retryPause)
+        }
+    }
+
+    package func disconnect(_ sprite: SpriteID) async {
+        // Not through a waiter: a cancelled caller's cleanup is done all the same.
+        await withCheckedContinuation { continuation in
+            let isPosted = thread.post { core in
+                core.agents.removeValue(forKey: sprite)?.disconnect()
+                continuation.resume()
+            }
+            if !isPosted { continuation.resume() }
+        }
+        removeSessions(sprite)
+        // A socket that somebody listens on belongs to the next sandbox, which is being made already.
+        let number = clinux_unix_connect(socketPath(sprite))
+        if number >= 0 { close(number) } else if number == -ECONNREFUSED { unlink(socketPath(sprite)) }
+    }
+
+    package func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession {
+        let waiter = Waiter<Session>()
+        post(waiter) { core in
+            guard let agent = core.agents[sprite] else {
+                let error = SpriteError(.unavailable, "cannot run the command: the sprite does not run")
+                return waiter.resume(.failure(error))
+            }
+            agent.exec(request, waiter)
+        }
+        return try await waiter.wait()
+    }
+
+    package func sessions(_ sprite: SpriteID) async -> [SessionInfo] {
+        let waiter = Waiter<[SessionInfo]>()
+        post(waiter) { waiter.resume(.success($0.agents[sprite]?.running() ?? [])) }
+        return (try? await waiter.wait()) ?? []
+    }
+
+    package func session(_ sprite: SpriteID, _ id: String) async throws -> any ExecSession {
+        let waiter = Waiter<Session>()
+        post(waiter) { core in
+            waiter.resume(
+                Result {
+                    guard let agent = core.agents[sprite] else {
+                        throw SpriteError(.notFound, "cannot find session \(id)")
+                    }
+                    return try agent.session(id)
+                })
+        }
+        return try await waiter.wait()
+    }
+
+    private func post<Value>(_ waiter: Waiter<Value>, _ job: @escaping EventThread.Job) {
+        if !thread.post(job) {
+            waiter.resume(.failure(SpriteError(.unavailable, "cannot reach the sprite: the daemon is stopping")))
+        }
+    }
+
+    private func socketPath(_ sprite: SpriteID) -> String { "\(runDirectory)/agents/\(sprite).sock" }
+
+    private func removeSessions(_ sprite: SpriteID) {
+        let folder = "\(runDirectory)/sessions/\(sprite)"
+        for name in SessionFiles.names(in: folder) { SessionFiles(directory: "\(folder)/\(name)").remove() }
+        rmdir(folder)
+    }
+}

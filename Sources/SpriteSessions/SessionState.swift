@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOCore
+import SpriteDomain
+
+/// What the event thread and the clients of one session share, under the session's lock.
+///
+/// Plain values: it says who has to be woken or told, and the caller does that outside the lock.
+struct SessionState {
+    /// One output stream, as it lies in its file.
+    struct Stream {
+        /// First byte that is kept.
+        var start: Int64 = 0
+        /// Bytes so far.
+        var end: Int64 = 0
+        /// The event thread stopped taking output and wants to be told when there is room.
+        var isPaused = false
+    }
+
+    /// One attached client.
+    struct Reader {
+        /// Next byte of each stream.
+        var offsets: [Int64]
+        /// The stream to look at first, so that neither starves.
+        var turn = 0
+        var hasExit = false
+        var waiter: Waiter<Void>?
+    }
+
+    /// What a client does next.
+    enum Step {
+        case read(stream: Int, offset: Int64, count: Int)
+        case exited(ExitStatus)
+        case wait
+        /// Everything was delivered.
+        case end
+        case detached
+    }
+
+    var info: SessionInfo
+    var streams: [Stream]
+    var readers: [Int: Reader] = [:]
+    var nextReader = 0
+    /// Set when the process has ended.
+    var ending: ExitStatus?
+    /// Set when, in addition, all its output is in the files.
+    var isFinished = false
+    var exitWaiters: [ObjectIdentifier: Waiter<ExitStatus>] = [:]
+    var input = InputQueue()
+
+    init(info: SessionInfo) {
+        self.info = info
+        streams = [Stream](repeating: Stream(), count: info.isTerminal ? 1 : 2)
+    }
+
+    // MARK: The event thread
+
+    /// How many bytes may be taken from the command now; marks the stream paused if none.
+    mutating func window(_ stream: Int) -> Int {
+        guard let slowest = readers.values.map({ $0.offsets[stream] }).min() else { return .max }
+        let room = Int64(Limits.streamWindowBytesMax) - (streams[stream].end - slowest)
+        streams[stream].isPaused = room <= 0
+        return Int(max(room, 0))
+    }
+
+    /// Bytes came into a stream's file. Returns who waits for them.
+    mutating func append(_ count: Int, to stream: Int) -> [Waiter<Void>] {
+        streams[stream].end += Int64(count)
+        info.lastActivityAt = .now()
+        return takeWaiters()
+    }
+
+    /// The bytes of a stream that nobody needs any more, once they are worth the call; they count as gone from then.
+    mutating func takeUnneeded(_ stream: Int) -> Range<Int64>? {
+        let page: Int64 = 4096
+        let step: Int64 = 1 << 20
+        var keep = streams[stream].end - Int64(Limits.scrollbackBytesMax)
+        for reader in readers.values { keep = min(keep, reader.offsets[stream]) }
+        keep -= keep % page
+        let start = streams[stream].start
+        guard keep - start >= step else { return nil }
+        streams[stream].start = keep
+        return start..<keep
+    }
+
+    mutating func finish() -> [Waiter<Void>] {
+        isFinished = true
+        return takeWaiters()
+    }
+
+    mutating func end(_ status: ExitStatus) -> [Waiter<ExitStatus>] {
+        ending = status
+        defer { exitWaiters = [:] }
+        return Array(exitWaiters.values)
+    }
+
+    private mutating func takeWaiters() -> [Waiter<Void>] {
+        var waiters: [Waiter<Void>] = []
+        for (id, reader) in readers {
+            guard let waiter = reader.waiter else { continue }
+            waiters.append(waiter)
+            readers[id]?.waiter = nil
+        }
+        return waiters
+    }
+
+    // MARK: Clients
+
+    mutating func attach() -> Int {
+        let id = nextReader
+        nextReader += 1
+        readers[id] = Reader(offsets: streams.map(\.start))
+        return id
+    }
+
+    mutating func step(_ id: Int, bytesMax: Int) -> Step {
+        guard let reader = readers[id] else { return .detached }
+        for index in 0..<streams.count {
+            let stream = (reader.turn + index) % streams.count
+            let available = streams[stream].end - reader.offsets[stream]
+            guard available > 0 else { continue }
+            readers[id]?.turn = stream + 1
+            return .read(
+                stream: stream, offset: reader.offsets[stream], count: Int(min(available, Int64(bytesMax))))
+        }
+        guard isFinished, let ending else { return .wait }
+        guard !reader.hasExit else { return .end }
+        readers[id]?.hasExit = true
+        return .exited(ending)
+    }
+
+    /// A client has its bytes. Returns true if the event thread has to be told that there is room again.
+    mutating func advance(_ id: Int, stream: Int, by count: Int) -> Bool {
+        readers[id]?.offsets[stream] += Int64(count)
+        guard streams[stream].isPaused else { return false }
+        let slowest = readers.values.map { $0.offsets[stream] }.min() ?? streams[stream].end
+        guard streams[stream].end - slowest <= Int64(Limits.streamWindowBytesMax / 2) else { return false }
+        streams[stream].isPaused = false
+        return true
+    }
+}

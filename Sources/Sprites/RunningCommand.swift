@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOCore
+import NIOWebSocket
+import SpriteAPI
+
+/// A command that was started or attached to.
+///
+/// Read ``output`` to its end and then ask for ``exitCode()``; a command whose output is not read is held back once
+/// 4 MiB wait, as with a full pipe. ``discardOutput()`` is for those who do not want it.
+///
+/// When the last reference goes, the connection is closed.
+public final class RunningCommand: Sendable {
+    /// Largest piece of standard input sent as one message.
+    private static let inputMessageBytesMax = 128 << 10
+
+    /// Kept so that the event loop of the channel lives as long as this does.
+    private let client: SpritesClient
+    private let channel: any Channel
+    private let state: ExecState
+    /// The server's id for it, to attach to it later or to kill it.
+    public let sessionID: String
+    /// Whether it has a terminal.
+    public let isTerminal: Bool
+
+    private init(
+        client: SpritesClient, channel: any Channel, state: ExecState, greeting: ExecState.Greeting
+    ) {
+        self.client = client
+        self.channel = channel
+        self.state = state
+        sessionID = greeting.sessionID
+        isTerminal = greeting.isTerminal
+    }
+
+    deinit { disconnect() }
+
+    static func open(
+        _ path: String, on client: SpritesClient, isTerminal: Bool, isAttach: Bool
+    ) async throws -> RunningCommand {
+        let state = ExecState()
+        let place = client.baseURL
+        let channel = try await client.webSockets.connect(path, timeout: client.options.requestTimeout) {
+            ExecChannelHandler(state: state, isTerminal: isTerminal, place: place)
+        }
+        client.opened(channel)
+        do {
+            let greeting = try await state.greeting()
+            return RunningCommand(client: client, channel: channel, state: state, greeting: greeting)
+        } catch {
+            channel.close(promise: nil)
+            throw error
+        }
+    }
+
+    // MARK: Output
+
+    /// What it prints, as it comes, to be read by one task.
+    ///
+    /// Ends when the command has ended and everything was read. Throws ``SpritesError`` with `.connectionLost` if the
+    /// connection ended first.
+    public var output: Output { Output(state: state) }
+
+    /// The pieces of a command's output.
+    public struct Output: AsyncSequence, Sendable {
+        /// Some bytes of one stream.
+        public typealias Element = OutputChunk
+
+        let state: ExecState
+
+        /// Reads from where the last reader stopped.
+        public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(state: state) }
+
+        /// Takes what waits in one go, so that a chunk costs next to nothing.
+        public struct AsyncIterator: AsyncIteratorProtocol {
+            let state: ExecState
+            private var batch: [OutputChunk] = []
+            private var position = 0
+
+            init(state: ExecState) { self.state = state }
+
+            /// The next chunk, or nil at the end.
+            public mutating func next() async throws -> OutputChunk? {
+                if position == batch.count {
+                    batch = try await state.takeOutput()
+                    position = 0
+                    if batch.isEmpty { return nil }
+                }
+                defer { position += 1 }
+                return batch[position]
+            }
+        }
+    }
+
+    /// Throws away what was not read yet and all that comes.
+    public func discardOutput() { state.discard() }
+
+    /// Waits for its end: the exit code, 128 + n when signal n ended it.
+    ///
+    /// - Throws: ``SpritesError`` with `.connectionLost` if the connection ended first.
+    public func exitCode() async throws -> Int32 { try await state.exitCode() }
+
+    // MARK: Input
+
+    /// Writes to its standard input; suspends while the connection takes no more.
+    ///
+    /// - Throws: ``SpritesError`` with `.commandEnded` if it has ended.
+    public func write(_ bytes: [UInt8]) async throws {
+        for start in stride(from: 0, to: bytes.count, by: Self.inputMessageBytesMax) {
+            try await write(bytes[start..<min(start + Self.inputMessageBytesMax, bytes.count)])
+        }
+    }
+
+    /// Writes text to its standard input.
+    public func write(_ text: String) async throws { try await write(Array(text.utf8)) }
+
+    private func write(_ bytes: ArraySlice<UInt8>) async throws {
+        guard !state.hasEnded else { throw ended }
+        var message = channel.allocator.buffer(capacity: bytes.count + 1)
+        if !isTerminal { message.writeInteger(API.Stream.stdin) }
+        message.writeBytes(bytes)
+        do {
+            try await channel.writeAndFlush(WebSocketFrame.client(.binary, message))
+        } catch {
+            throw ended
+        }
+    }
+
+    private var ended: SpritesError { SpritesError(.commandEnded, "cannot write input: the command has ended") }
+
+    /// Ends its standard input; with a terminal sends what Ctrl-D does.
+    public func closeInput() {
+        send(.binary, ByteBuffer(bytes: [API.Stream.endOfInput]))
+    }
+
+    // MARK: Control
+
+    /// Tells it the new size of its terminal.
+    public func resize(_ size: TerminalSize) {
+        send(.text, ByteBuffer(string: #"{"type":"resize","cols":\#(size.columns),"rows":\#(size.rows)}"#))
+    }
+
+    /// Signals its process group, or with a terminal the one in the foreground.
+    ///
+    /// - Parameter name: Such as `INT` or `TERM`.
+    public func signal(_ name: String) {
+        guard name.utf8.allSatisfy({ ($0 >= 0x41 && $0 <= 0x5A) || ($0 >= 0x30 && $0 <= 0x39) }) else { return }
+        send(.text, ByteBuffer(string: #"{"type":"signal","signal":"\#(name)"}"#))
+    }
+
+    /// Ends the connection without waiting; the command goes on for as long as its session allows.
+    public func disconnect() {
+        guard channel.isActive, !state.hasEnded else { return }
+        state.finish(.failed(CancellationError()))
+        channel.writeAndFlush(Self.closing).whenComplete { [channel] _ in channel.close(promise: nil) }
+    }
+
+    /// Ends the connection, after everything that was sent before has left this machine.
+    public func close() async throws {
+        guard channel.isActive else { return }
+        state.finish(.failed(CancellationError()))
+        try? await channel.writeAndFlush(Self.closing)
+        try? await channel.close()
+    }
+
+    private static var closing: WebSocketFrame { .client(.connectionClose, ByteBuffer(bytes: [0x03, 0xE8])) }
+
+    private func send(_ opcode: WebSocketOpcode, _ data: ByteBuffer) {
+        guard !state.hasEnded else { return }
+        channel.writeAndFlush(WebSocketFrame.client(opcode, data), promise: nil)
+    }
+}

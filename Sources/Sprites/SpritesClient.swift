@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import AsyncHTTPClient
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOSSL
+import SpriteAPI
+
+/// A connection to a Sprites server: makes, finds and lists sprites.
+///
+/// ```swift
+/// let client = try SpritesClient(baseURL: "http://127.0.0.1:7780", token: token)
+/// let sprite = try await client.create("demo")
+/// let result = try await sprite.command("uname -a").run()
+/// print(result.stdoutText)
+/// try await client.close()
+/// ```
+///
+/// It keeps connections and one event loop thread until ``close()``, or until the last reference to it, its sprites and
+/// their running commands goes. Every call throws ``SpritesError``, and `CancellationError` when the task was cancelled.
+public final class SpritesClient: Sendable {
+    /// Settings that few need.
+    public struct Options: Sendable {
+        /// How long an ordinary request may take; creating a sprite may have to start a machine.
+        public var requestTimeout: Duration = .seconds(120)
+        /// How long an operation that reports its progress may take, such as a checkpoint of a large disk.
+        public var operationTimeout: Duration = .seconds(3600)
+        /// Sent as `User-Agent`.
+        public var userAgent = "sprites-swift/1.0"
+        /// A PEM file of certificate authorities to trust instead of the system's.
+        public var certificateAuthorityPath: String?
+        /// Called with a line about every request: method, path without its query, result and time.
+        public var onRequest: (@Sendable (String) -> Void)?
+
+        /// Makes the defaults.
+        public init() {}
+    }
+
+    let http: HTTPTransport
+    let webSockets: WebSocketDialer
+    let options: Options
+    private let group: MultiThreadedEventLoopGroup
+    private let isClosed = NIOLockedValueBox(false)
+    private let sessions = NIOLockedValueBox<[ObjectIdentifier: any Channel]>([:])
+
+    /// Makes a client; connections are opened when they are needed.
+    ///
+    /// - Parameters:
+    ///   - baseURL: `http://` or `https://`, without `/v1`.
+    ///   - token: What the server accepts as bearer token.
+    /// - Throws: ``SpritesError`` with `.invalidRequest` if the URL or the token cannot be right.
+    public init(baseURL: String = "http://127.0.0.1:7780", token: String, options: Options = Options()) throws {
+        let address = try ServerAddress(baseURL)
+        guard token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), !token.isEmpty else {
+            throw SpritesError(.invalidRequest, "invalid token: it is empty, or holds spaces or control characters")
+        }
+        var tls: NIOSSLContext?
+        var configuration = HTTPClient.Configuration(redirectConfiguration: .disallow, decompression: .disabled)
+        configuration.timeout.connect = .seconds(10)
+        configuration.httpVersion = .http1Only
+        configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
+        if address.isSecure {
+            var tlsConfiguration = TLSConfiguration.makeClientConfiguration()
+            if let path = options.certificateAuthorityPath { tlsConfiguration.trustRoots = .file(path) }
+            configuration.tlsConfiguration = tlsConfiguration
+            do {
+                tls = try NIOSSLContext(configuration: tlsConfiguration)
+            } catch {
+                throw SpritesError(.invalidRequest, "cannot set up TLS: \(error)")
+            }
+        }
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        self.options = options
+        http = HTTPTransport(
+            address: address, token: token, userAgent: options.userAgent,
+            client: HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration),
+            onRequest: options.onRequest)
+        webSockets = WebSocketDialer(
+            address: address, token: token, userAgent: options.userAgent, group: group, tls: tls,
+            onRequest: options.onRequest)
+    }
+
+    /// The base URL this client talks to.
+    public var baseURL: String { http.address.text }
+
+    /// Ends every connection and the event loop; running commands go on for as long as their sessions allow.
+    public func close() async throws {
+        guard markClosed() else { return }
+        for channel in sessions.withLockedValue({ Array($0.values) }) { channel.close(promise: nil) }
+        try await http.client.shutdown()
+        try await group.shutdownGracefully()
+    }
+
+    /// - Returns: Whether it was open until now.
+    private func markClosed() -> Bool {
+        isClosed.withLockedValue { isClosed in
+            defer { isClosed = true }
+            return !isClosed
+        }
+    }
+
+    deinit {
+        guard markClosed() else { return }
+        let (client, group) = (http.client, group)
+        client.shutdown { _ in group.shutdownGracefully { _ in } }
+    }
+
+    /// Runs `body` with a client that is closed afterwards.
+    public static func with<Result: Sendable>(
+        baseURL: String = "http://127.0.0.1:7780", token: String, options: Options = Options(),
+        _ body: (SpritesClient) async throws -> Result
+    ) async throws -> Result {
+        let client = try SpritesClient(baseURL: baseURL, token: token, options: options)
+        let result: Swift.Result<Result, any Error>
+        do {
+            result = .success(try await body(client))
+        } catch {
+            result = .failure(error)
+        }
+        try await client.close()
+        return try result.get()
+    }
+
+    // MARK: Sprites
+
+    /// A handle for the sprite of that name; asks the server nothing.
+    public func sprite(_ name: String) -> Sprite { Sprite(client: self, name: name, info: nil) }
+
+    /// Makes a sprite and starts it.
+    ///
+    /// - Throws: ``SpritesError``: `.alreadyExists` if the name is taken, `.invalidRequest` for a bad name or limit.
+    public func create(_ name: String, _ options: SpriteOptions = SpriteOptions()) async throws -> Sprite {
+        let info = try await http.call(
+            .POST, "/v1/sprites", options.body(name), as: SpriteInfo.self,
+            timeout: self.options.requestTimeout)
+        return Sprite(client: self, name: info.name, info: info)
+    }
+
+    /// Asks for a sprite.
+    ///
+    /// - Throws: ``SpritesError`` with `.notFound` if there is none of that name.
+    public func get(_ name: String) async throws -> Sprite {
+        let sprite = sprite(name)
+        return Sprite(client: self, name: name, info: try await sprite.fetchInfo())
+    }
+
+    /// All sprites whose names begin with `prefix`, in name order, fetched page by page as they are read.
+    public func list(prefix: String = "", pageSize: Int = 50) -> SpriteList {
+        SpriteList(client: self, prefix: prefix, pageSize: pageSize)
+    }
+
+    // MARK: Open WebSockets
+
+    func opened(_ channel: any Channel) {
+        let key = ObjectIdentifier(channel)
+        sessions.withLockedValue { $0[key] = channel }
+        channel.closeFuture.whenComplete { [sessions] _ in
+            sessions.withLockedValue { _ = $0.removeValue(forKey: key) }
+        }
+    }
+}
