@@ -82,7 +82,7 @@ let package = Package(
                 "SpriteAPI", "SpriteDomain", hummingbird, hummingbirdCore, httpTypes, logging, nioConcurrency, nioCore,
                 nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioPosix, nioWebSocket, serviceLifecycle,
             ]),
-        library("SpriteLifecycle", ["SpriteDomain", logging, nioCore]),
+        library("SpriteLifecycle", ["SpriteDomain", logging, serviceLifecycle]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),
         library("SpriteStorage", ["SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),

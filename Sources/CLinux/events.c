@@ -169,11 +169,14 @@ static int release_segments(struct dl_phdr_info *program, size_t size, void *unu
     const uintptr_t page = 4096;
     for (int i = 0; i < program->dlpi_phnum; i++) {
         const ElfW(Phdr) *segment = &program->dlpi_phdr[i];
-        // What was ever written (relocations, globals) has no copy in the file.
-        if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+        if (segment->p_type != PT_LOAD) continue;
         uintptr_t first = (program->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
         uintptr_t end = (program->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
-        if (end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED);
+        if (end <= first) continue;
+        // A file system with large folios otherwise maps 2 MiB for one instruction.
+        (void)madvise((void *)first, end - first, MADV_NOHUGEPAGE);
+        // What was ever written (relocations, globals) has no copy in the file.
+        if (!(segment->p_flags & PF_W)) (void)madvise((void *)first, end - first, MADV_DONTNEED);
     }
     // The first is the program itself.
     return 1;

@@ -7,6 +7,7 @@ import Glibc
 import Logging
 import ServiceLifecycle
 import SpriteDomain
+import SpriteLifecycle
 import SpriteNetwork
 import SpriteServer
 import SpriteSystem
@@ -62,7 +63,7 @@ struct ServeCommand: AsyncParsableCommand {
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in say("listening on http://\(address.hostText):\(port)") })
         var group = ServiceGroupConfiguration(
-            services: [.init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [.init(service: IdleWatch(parts.lifecycle)), .init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         do {
             try await ServiceGroup(configuration: group).run()

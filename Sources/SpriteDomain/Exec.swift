@@ -74,6 +74,8 @@ package struct SessionInfo: Sendable, Hashable {
     package var terminalSize: TerminalSize?
     package var createdAt: Timestamp
     package var lastActivityAt: Timestamp?
+    /// Clients that are attached now; while there is one the sprite stays awake.
+    package var attachedClients = 0
     package init(
         id: String, command: String, directory: String, isTerminal: Bool, terminalSize: TerminalSize?,
         createdAt: Timestamp, lastActivityAt: Timestamp? = nil

@@ -39,6 +39,12 @@ package enum Limits {
     package static let visibleCheckpointsMax = 5
     /// States that restores replaced, per sprite; older ones are deleted, so that restoring for ever does not fill a pool.
     package static let automaticCheckpointsMax = 10
+    /// Without use for this long a sprite is frozen, unless set otherwise; the public service does the same.
+    package static let freezeAfterSecondsDefault = 30
+    /// Without use for this long a sprite is stopped, unless set otherwise: its memory is free for others.
+    package static let stopAfterSecondsDefault = 30 * 60
+    /// A week; longer waits are as good as never, which is zero.
+    package static let idleSecondsMax = 7 * 24 * 3600
     /// Starting a sandbox, from the OCI runtime's start to the first answer of PID 1.
     package static let startTimeout: Duration = .seconds(30)
     /// Waiting for a cgroup to report frozen before a snapshot; processes in uninterruptible waits delay it.

@@ -21,6 +21,18 @@ package struct ResourceLimits: Hashable, Sendable {
     }
 }
 
+/// When an unused sprite goes to sleep. `nil` means the daemon's default, zero means never.
+package struct IdlePolicy: Hashable, Sendable {
+    /// Seconds without use until it is frozen: memory is kept, no processor time is used, waking takes a millisecond.
+    package var freezeAfterSeconds: Int?
+    /// Seconds without use until it is stopped: only the disk stays.
+    package var stopAfterSeconds: Int?
+    package init(freezeAfterSeconds: Int? = nil, stopAfterSeconds: Int? = nil) {
+        self.freezeAfterSeconds = freezeAfterSeconds
+        self.stopAfterSeconds = stopAfterSeconds
+    }
+}
+
 package enum URLAuthentication: String, Sendable, Hashable { case sprite, `public` }
 
 /// `running`: the machine runs. `warm`: frozen, memory kept. `cold`: stopped, only its disk stays.
@@ -32,6 +44,7 @@ package struct Sprite: Sendable, Hashable {
     package var name: SpriteName
     package var base: BaseName
     package var limits: ResourceLimits
+    package var idle: IdlePolicy
     /// Variables every command of the sprite gets. Redacted in descriptions: may hold secrets.
     package var environment: [String: String]
     package var labels: [String]
@@ -47,14 +60,15 @@ package struct Sprite: Sendable, Hashable {
 
     package init(
         id: SpriteID, name: SpriteName, base: BaseName, limits: ResourceLimits = .init(),
-        environment: [String: String] = [:], labels: [String] = [], urlAuthentication: URLAuthentication = .sprite,
-        createdAt: Timestamp, updatedAt: Timestamp, lastRunningAt: Timestamp? = nil, source: CheckpointID = .initial,
-        nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1
+        idle: IdlePolicy = .init(), environment: [String: String] = [:], labels: [String] = [],
+        urlAuthentication: URLAuthentication = .sprite, createdAt: Timestamp, updatedAt: Timestamp, lastRunningAt: Timestamp? = nil,
+        source: CheckpointID = .initial, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1
     ) {
         self.id = id
         self.name = name
         self.base = base
         self.limits = limits
+        self.idle = idle
         self.environment = environment
         self.labels = labels
         self.urlAuthentication = urlAuthentication
@@ -111,6 +125,7 @@ package struct SpriteCreation: Sendable {
     package var name: SpriteName
     package var base: BaseName?
     package var limits: ResourceLimits
+    package var idle = IdlePolicy()
     package var environment: [String: String]
     package var labels: [String]
     package var urlAuthentication: URLAuthentication
@@ -132,6 +147,7 @@ package struct SpriteUpdate: Sendable {
     package var labels: [String]?
     package var urlAuthentication: URLAuthentication?
     package var limits: ResourceLimits?
+    package var idle: IdlePolicy?
     package init(labels: [String]? = nil, urlAuthentication: URLAuthentication? = nil, limits: ResourceLimits? = nil) {
         self.labels = labels
         self.urlAuthentication = urlAuthentication

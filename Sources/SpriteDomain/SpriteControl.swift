@@ -4,6 +4,15 @@
 /// Tells a caller how a longer operation goes; lines are for people.
 package typealias Progress = @Sendable (String) async -> Void
 
+/// A reason for a sprite to stay awake, such as an open connection.
+package protocol SpriteUse: AnyObject, Sendable {
+    var id: SpriteID { get }
+    /// PID 1 of the sprite on the host, for what enters its namespaces.
+    var processID: Int32 { get }
+    /// Idempotent; an object that is dropped ends by itself.
+    func end()
+}
+
 /// Everything the API can ask of sprites. `SpriteServer` calls it, `SpriteLifecycle` does it.
 ///
 /// Every call throws ``SpriteError``; a sprite that is not there is `.notFound`, whatever was asked of it.
@@ -33,6 +42,9 @@ package protocol SpriteControl: Sendable {
     func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID
     /// Restores the state the last restore replaced. Throws `.notFound` if there was none.
     func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID
+
+    /// Wakes the sprite and keeps it awake until the returned use is ended.
+    func use(_ name: SpriteName) async throws -> any SpriteUse
 
     func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession
     /// Sessions that run.

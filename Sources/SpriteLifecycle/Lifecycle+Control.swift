@@ -14,7 +14,7 @@ extension Lifecycle: SpriteControl {
         }
         let now = Timestamp.now()
         let sprite = Sprite(
-            id: .random(), name: creation.name, base: base, limits: creation.limits,
+            id: .random(), name: creation.name, base: base, limits: creation.limits, idle: creation.idle,
             environment: creation.environment, labels: creation.labels,
             urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now)
         return try await make(sprite, from: .empty).view
@@ -39,6 +39,7 @@ extension Lifecycle: SpriteControl {
             var sprite = await machine.sprite
             if let labels = update.labels { sprite.labels = labels }
             if let authentication = update.urlAuthentication { sprite.urlAuthentication = authentication }
+            if let idle = update.idle { sprite.idle = idle }
             if let limits = update.limits {
                 sprite.limits = limits
                 if await machine.sandbox != nil { try await drivers.sandboxes.setLimits(machine.id, limits) }
@@ -75,7 +76,7 @@ extension Lifecycle: SpriteControl {
         let original = await origin.sprite
         let now = Timestamp.now()
         let sprite = Sprite(
-            id: .random(), name: name, base: original.base, limits: original.limits,
+            id: .random(), name: name, base: original.base, limits: original.limits, idle: original.idle,
             environment: original.environment, labels: original.labels,
             urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now)
         let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
@@ -103,7 +104,6 @@ extension Lifecycle: SpriteControl {
         }
         let machine = try machine(name)
         guard await !machine.isRestoring else { throw restoreUnderWay(name, "create a checkpoint") }
-        await progress("Creating checkpoint...")
         // Finished or undone even if the client hangs up.
         return try await Task {
             try await machine.turns.withTurn { try await machine.makeCheckpoint(comment: comment) }
@@ -168,8 +168,16 @@ extension Lifecycle: SpriteControl {
 
     package func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession {
         let machine = try machine(name)
-        try await wake(machine)
-        return try await drivers.sessions.exec(machine.id, request)
+        await machine.beginUse()
+        do {
+            try await wake(machine)
+            let session = try await drivers.sessions.exec(machine.id, request)
+            await machine.endUse()
+            return session
+        } catch {
+            await machine.endUse()
+            throw error
+        }
     }
 
     package func sessions(_ name: SpriteName) async throws -> [SessionInfo] {
@@ -177,7 +185,24 @@ extension Lifecycle: SpriteControl {
     }
 
     package func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
-        try await drivers.sessions.session(try machine(name).id, id)
+        let machine = try machine(name)
+        // A sprite that sleeps has its sessions still; one that is cold has none.
+        if await machine.isFrozen { try await wake(machine) }
+        await machine.touch()
+        return try await drivers.sessions.session(machine.id, id)
+    }
+
+    package func use(_ name: SpriteName) async throws -> any SpriteUse {
+        let machine = try machine(name)
+        await machine.beginUse()
+        do {
+            try await wake(machine)
+            guard let sandbox = await machine.sandbox else { throw noSuchSprite(name) }
+            return Use(machine, processID: sandbox.processID)
+        } catch {
+            await machine.endUse()
+            throw error
+        }
     }
 
     private func wake(_ machine: Machine) async throws {

@@ -22,6 +22,7 @@ package actor Lifecycle {
         return machine
     }
 
+    func all() -> [Machine] { Array(machines.values) }
     func add(_ machine: Machine, as name: SpriteName) { machines[name] = machine }
     func remove(_ name: SpriteName) { machines[name] = nil }
 

@@ -65,7 +65,7 @@ extension Machine {
         let begin = clock.now
         try await drivers.storage.flush(id)
         let flushed = clock.now
-        if sandbox != nil {
+        if sandbox != nil, !isFrozen {
             try await drivers.sandboxes.freeze(id)
             do {
                 try await body()

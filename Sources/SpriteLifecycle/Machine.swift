@@ -10,6 +10,8 @@ actor Machine {
     enum Power: Sendable {
         case cold
         case running(Sandbox)
+        /// Held still with its memory, since nobody used it.
+        case frozen(Sandbox)
         /// Its rows and disk are gone or going; only an error can be answered.
         case destroyed
     }
@@ -21,6 +23,8 @@ actor Machine {
     private(set) var checkpoints: [Checkpoint]
     private(set) var power = Power.cold
     private(set) var isRestoring = false
+    private var uses = 0
+    private var lastUse = ContinuousClock.now
     /// Checkpoints shown inside now, oldest first.
     private var shelf: [CheckpointID] = []
 
@@ -41,14 +45,19 @@ actor Machine {
     var view: SpriteView {
         switch power {
         case .running: SpriteView(sprite: sprite, status: .running)
+        case .frozen: SpriteView(sprite: sprite, status: .warm)
         case .cold, .destroyed: SpriteView(sprite: sprite, status: .cold)
         }
     }
 
     var sandbox: Sandbox? {
-        guard case .running(let sandbox) = power else { return nil }
-        return sandbox
+        switch power {
+        case .running(let sandbox), .frozen(let sandbox): sandbox
+        case .cold, .destroyed: nil
+        }
     }
+
+    var isFrozen: Bool { if case .frozen = power { true } else { false } }
 
     func checkExists() throws {
         if case .destroyed = power { throw noSuchSprite(sprite.name) }
@@ -58,7 +67,7 @@ actor Machine {
 
     func setSprite(_ sprite: Sprite) { self.sprite = sprite }
     /// Ready for commands without a turn: it runs and no restore is about to stop it.
-    var isReady: Bool { sandbox != nil && !isRestoring }
+    var isReady: Bool { if case .running = power { !isRestoring } else { false } }
 
     /// False if a restore is under way already; otherwise it is from now on.
     func claimRestore() -> Bool {
@@ -82,19 +91,92 @@ actor Machine {
 
     // MARK: Power
 
-    /// Starts the sandbox if none runs; the caller holds the turn.
+    /// Lets the sandbox go on, or starts one if there is none; the caller holds the turn.
     func start() async throws -> Sandbox {
         try checkExists()
-        if case .running(let sandbox) = power { return sandbox }
-        let sandbox = try await boot(sprite, drivers)
-        adopt(sandbox)
-        sprite.lastRunningAt = .now()
-        return sandbox
+        switch power {
+        case .running(let sandbox):
+            return sandbox
+        case .frozen(let sandbox):
+            try await drivers.sandboxes.thaw(id)
+            power = .running(sandbox)
+            touch()
+            return sandbox
+        case .cold, .destroyed:
+            let sandbox = try await boot(sprite, drivers)
+            adopt(sandbox)
+            sprite.lastRunningAt = .now()
+            return sandbox
+        }
+    }
+
+    // MARK: Use
+
+    func touch() { lastUse = .now }
+
+    func beginUse() {
+        uses += 1
+        touch()
+    }
+
+    func endUse() {
+        uses -= 1
+        touch()
+    }
+
+    /// How long nobody has used it; nil while somebody does.
+    var unused: Duration? { uses > 0 ? nil : ContinuousClock.now - lastUse }
+
+    /// Puts it to sleep if its time has come. Called every second or so, so it decides cheaply.
+    func sleepIfUnused() async {
+        guard let sandbox, let unused, !isRestoring else { return }
+        let freeze = sprite.idle.freezeAfterSeconds ?? Limits.freezeAfterSecondsDefault
+        let stop = sprite.idle.stopAfterSeconds ?? Limits.stopAfterSecondsDefault
+        let shouldStop = stop > 0 && unused >= .seconds(stop)
+        let shouldFreeze = freeze > 0 && unused >= .seconds(freeze) && !isFrozen
+        guard shouldStop || shouldFreeze else { return }
+        // Frozen, nothing can be printed; running, output and attached clients count as use.
+        if !isFrozen, await isUsedBySessions() { return touch() }
+        _ = try? await turns.withTurn {
+            // Somebody may have come while this waited for its turn.
+            guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
+            if shouldStop {
+                await self.logger.notice("sprite stopped, unused")
+                try await self.stop()
+            } else {
+                try await self.freeze()
+            }
+        }
+    }
+
+    private func isUsedBySessions() async -> Bool {
+        let quiet = Timestamp.now().nanoseconds - 1_000_000_000 * Int64(Limits.freezeAfterSecondsDefault)
+        return await drivers.sessions.sessions(id).contains {
+            $0.attachedClients > 0 || ($0.lastActivityAt?.nanoseconds ?? 0) > quiet
+        }
+    }
+
+    private func freeze() async throws {
+        guard case .running(let sandbox) = power else { return }
+        do {
+            try await drivers.sandboxes.freeze(id)
+        } catch {
+            logger.debug("sprite not frozen", metadata: ["error": "\(error)"])
+            return touch()
+        }
+        // A command may have come without a turn while the freezing was under way.
+        guard case .running(sandbox) = power, unused.map({ $0 > .seconds(1) }) == true else {
+            try await drivers.sandboxes.thaw(id)
+            return
+        }
+        power = .frozen(sandbox)
+        logger.debug("sprite frozen, unused")
     }
 
     /// Takes over a sandbox that runs and watches for its end.
     func adopt(_ sandbox: Sandbox) {
         power = .running(sandbox)
+        touch()
         shelf = []
         // Ends when the sandbox does, whoever ends it; nobody waits for it but this machine.
         Task {
@@ -107,7 +189,7 @@ actor Machine {
 
     /// Ends the sandbox if one runs; the caller holds the turn.
     func stop() async throws {
-        guard case .running(let sandbox) = power else { return }
+        guard let sandbox else { return }
         power = .cold
         shelf = []
         try await takeDown(sandbox)
@@ -120,7 +202,7 @@ actor Machine {
     }
 
     private func ended(_ sandbox: Sandbox) async {
-        guard case .running(sandbox) = power else { return }
+        guard self.sandbox == sandbox else { return }
         _ = try? await turns.withTurn {
             // Another event may have stopped or replaced it while this one waited for its turn.
             guard await self.sandbox == sandbox else { return }
@@ -133,7 +215,7 @@ actor Machine {
 
     /// Makes `/.sprite/checkpoints` show the newest five; what fails is only logged, since nothing depends on it.
     func arrangeShelf() async {
-        guard case .running(let sandbox) = power else { return }
+        guard let sandbox else { return }
         let wanted = checkpoints.filter { !$0.id.isAutomatic && $0.id != .initial }
             .suffix(Limits.visibleCheckpointsMax).map(\.id)
         for old in shelf where !wanted.contains(old) {
@@ -158,7 +240,7 @@ actor Machine {
 
     /// Takes one state out of the sprite's view before its snapshot is deleted; a mount would keep it alive.
     func takeOffShelf(_ checkpoint: CheckpointID) async {
-        guard case .running(let sandbox) = power, shelf.contains(checkpoint) else { return }
+        guard let sandbox, shelf.contains(checkpoint) else { return }
         shelf.removeAll { $0 == checkpoint }
         try? await drivers.sandboxes.hideCheckpoint(sandbox, name: checkpoint.rawValue)
     }

@@ -40,7 +40,12 @@ struct Plan: Sendable {
     }
 
     func remove() throws {
-        guard HostNetwork.ports(of: bridge).isEmpty else { return }
+        // Ports of namespaces that were just let go disappear a moment later; one that stays has a sprite.
+        let deadline = ContinuousClock.Instant.now + .seconds(3)
+        while !HostNetwork.ports(of: bridge).isEmpty {
+            guard .now < deadline else { return }
+            usleep(20_000)
+        }
         ForwardPermission(bridge: bridge).withdraw()
         if HostNetwork.exists(bridge) { try runTool("ip", ["link", "delete", bridge]) }
         try runTool("nft", ["-f", "-"], inputFile: firewall.removal)

@@ -56,7 +56,7 @@ package struct Subnet: Hashable, Sendable, CustomStringConvertible {
         var hash: UInt32 = 2_166_136_261
         for byte in tag.utf8 { hash = (hash ^ UInt32(byte)) &* 16_777_619 }
         let candidates = (UInt32(0)..<1024).compactMap { step in
-            Subnet(network: IPv4Address(rawValue: 0x0A40_0000 | (hash &+ step) % 1024 << 12), prefixLength: 20)
+            Subnet(network: IPv4Address(rawValue: 0x0A40_0000 | (((hash &+ step) % 1024) << 12)), prefixLength: 20)
         }
         let relevant = routes.filter { $0.prefixLength > 0 }
         return candidates.first { candidate in !relevant.contains { $0.overlaps(candidate) } }

@@ -89,6 +89,8 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         name: try SpriteName(row["name"]),
         base: try BaseName(row["base"]),
         limits: ResourceLimits(memoryMiB: row["memory_mib"], cpus: row["cpus"], pids: row["pids"]),
+        idle: IdlePolicy(
+            freezeAfterSeconds: row["freeze_after_seconds"], stopAfterSeconds: row["stop_after_seconds"]),
         environment: try decoder.decode([String: String].self, from: Data(environment.utf8)),
         labels: try decoder.decode([String].self, from: Data(labels.utf8)),
         urlAuthentication: URLAuthentication(rawValue: row["url_authentication"]) ?? .sprite,
@@ -105,10 +107,12 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
     columns["state"] = state
     try db.execute(
         sql: """
-            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, environment, labels,
-                url_authentication, created_at, updated_at, last_running_at, source, next_version, next_automatic)
-            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :environment, :labels,
-                :url_authentication, :created_at, :updated_at, :last_running_at, :source, :next_version, :next_automatic)
+            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, freeze_after_seconds,
+                stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
+                source, next_version, next_automatic)
+            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :freeze_after_seconds,
+                :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
+                :last_running_at, :source, :next_version, :next_automatic)
             """,
         arguments: StatementArguments(columns))
 }
@@ -118,7 +122,8 @@ func replace(_ sprite: Sprite, _ db: Database) throws {
     try db.execute(
         sql: """
             UPDATE sprites SET name = :name, state = 'ready', base = :base, memory_mib = :memory_mib, cpus = :cpus,
-                pids = :pids, environment = :environment, labels = :labels, url_authentication = :url_authentication,
+                pids = :pids, freeze_after_seconds = :freeze_after_seconds,
+                stop_after_seconds = :stop_after_seconds, environment = :environment, labels = :labels, url_authentication = :url_authentication,
                 created_at = :created_at, updated_at = :updated_at, last_running_at = :last_running_at,
                 source = :source, next_version = :next_version, next_automatic = :next_automatic
             WHERE id = :id AND state <> 'destroying'
@@ -136,6 +141,8 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "memory_mib": sprite.limits.memoryMiB,
         "cpus": sprite.limits.cpus,
         "pids": sprite.limits.pids,
+        "freeze_after_seconds": sprite.idle.freezeAfterSeconds,
+        "stop_after_seconds": sprite.idle.stopAfterSeconds,
         "environment": String(decoding: try encoder.encode(sprite.environment), as: UTF8.self),
         "labels": String(decoding: try encoder.encode(sprite.labels), as: UTF8.self),
         "url_authentication": sprite.urlAuthentication.rawValue,

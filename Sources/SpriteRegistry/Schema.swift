@@ -55,6 +55,13 @@ enum Schema {
                     ) STRICT, WITHOUT ROWID;
                     """)
         }
+        migrator.registerMigration("2 idle policy") { db in
+            try db.execute(
+                sql: """
+                    ALTER TABLE sprites ADD COLUMN freeze_after_seconds INTEGER CHECK (freeze_after_seconds >= 0);
+                    ALTER TABLE sprites ADD COLUMN stop_after_seconds INTEGER CHECK (stop_after_seconds >= 0);
+                    """)
+        }
         return migrator
     }
 }

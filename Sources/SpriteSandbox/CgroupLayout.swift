@@ -65,7 +65,8 @@ package struct CgroupLayout: Sendable, Hashable {
         let isMounted = clinux_filesystem_type(root) == unifiedMagic
         let own = "\(runDirectory)/cgroup1"
         let found = try detect(preferring: own)
-        if isMounted, found.legacy.values.allSatisfy({ $0.hasPrefix(own) }) { return found }
+        let wanted = CgroupController.allCases.filter { hierarchy(of: $0) != nil }
+        if isMounted, wanted.allSatisfy({ found.legacy[$0]?.hasPrefix(own) == true }) { return found }
         guard isMountNamespaceOurs() else {
             throw SpriteError(
                 .unsupported,
@@ -73,13 +74,13 @@ package struct CgroupLayout: Sendable, Hashable {
                     + "run it in a mount namespace of its own (unshare --mount)")
         }
         try makeDirectory(own)
-        for controller in CgroupController.allCases {
+        for controller in wanted {
             let place = "\(own)/\(controller.rawValue)"
             if let source = found.legacy[controller] {
                 guard !source.hasPrefix(own) else { continue }
                 try makeDirectory(place)
                 try checked(clinux_mount(source, place, nil, UInt(MS_BIND), nil), "bind \(source)")
-            } else if let names = try hierarchy(of: controller) {
+            } else if let names = hierarchy(of: controller) {
                 try makeDirectory(place)
                 try checked(clinux_mount("cgroup", place, "cgroup", 0, names), "mount cgroup \(names)")
             }
@@ -93,8 +94,9 @@ package struct CgroupLayout: Sendable, Hashable {
     }
 
     /// Every controller of the version 1 hierarchy that has this one, as its mount option; nil if none has it.
-    private static func hierarchy(of controller: CgroupController) throws -> String? {
-        let lines = try readSmallFile("/proc/cgroups").split(separator: "\n").map { $0.split(separator: "\t") }
+    private static func hierarchy(of controller: CgroupController) -> String? {
+        let text = (try? readSmallFile("/proc/cgroups")) ?? ""
+        let lines = text.split(separator: "\n").map { $0.split(separator: "\t") }
         guard let line = lines.first(where: { $0.first == controller.rawValue[...] }), line.count > 3,
             line[1] != "0", line[3] == "1"
         else { return nil }

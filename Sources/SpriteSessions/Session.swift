@@ -25,7 +25,13 @@ package final class Session: ExecSession {
         state = Mutex(SessionState(info: info))
     }
 
-    package var info: SessionInfo { state.withLock { $0.info } }
+    package var info: SessionInfo {
+        state.withLock { state in
+            var info = state.info
+            info.attachedClients = state.readers.count
+            return info
+        }
+    }
 
     package func attach() -> any SessionReader {
         let id = state.withLock { $0.attach() }

@@ -7,6 +7,7 @@ import Logging
 import SpriteDomain
 import SpriteSandbox
 import SpriteSystem
+import Testing
 
 /// What these tests need of the machine: root, crun, and mounts of our own (`unshare --mount`).
 enum Host {
@@ -18,6 +19,10 @@ enum Host {
         getenv("SPRITE_REQUIRE").map { String(cString: $0).split(separator: ",").contains(what[...]) } ?? false
     }
 }
+
+/// Everything that runs sandboxes, one after the other: the fixtures mount, and freezing is measured.
+@Suite(.serialized, .enabled(if: Host.canRunSandboxes, "needs root, crun and mounts of its own"))
+struct SandboxTests {}
 
 /// A driver in a scratch folder whose sprites have the host's own root as their base.
 ///

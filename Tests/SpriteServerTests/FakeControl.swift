@@ -138,6 +138,10 @@ final class FakeControl: SpriteControl {
         try checked(name) { _, _ in throw SpriteError(.notFound, "cannot undo: there was no restore") }
     }
 
+    func use(_ name: SpriteName) async throws -> any SpriteUse {
+        try checked(name) { _, sprite in FakeUse(id: sprite.id) }
+    }
+
     func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession {
         try checked(name) { state, sprite in
             if request.arguments[0] == "missing-user" {
@@ -165,4 +169,11 @@ final class FakeControl: SpriteControl {
             return session
         }
     }
+}
+
+private final class FakeUse: SpriteUse {
+    let id: SpriteID
+    let processID: Int32 = 1
+    init(id: SpriteID) { self.id = id }
+    func end() {}
 }

@@ -17,8 +17,8 @@ func withServer(
 ) async throws {
     let control = FakeControl()
     var configuration = APIServerConfiguration(host: "127.0.0.1", port: 0, version: "1.2.3") { $0 == "org/1/secret" }
-    configuration.timing.closeByClient = .milliseconds(300)
-    configuration.timing.closeHandshake = .milliseconds(300)
+    configuration.timing.closeByClient = .milliseconds(500)
+    configuration.timing.closeHandshake = .seconds(1)
     change(&configuration)
     let (ports, continuation) = AsyncStream<Int>.makeStream()
     var logger = Logger(label: "test")

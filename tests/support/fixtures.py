@@ -26,9 +26,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.Call
     if report.failed:
         item.stash[_FAILED] = True
         for title, log in item.stash.get(_LOGS, {}).items():
-            report.sections.append((title, "\n".join(log.read_text(errors="replace").splitlines()[-30:])))
+            lines = [line for line in log.read_text(errors="replace").splitlines() if _NOISE not in line]
+            report.sections.append((title, "\n".join(lines[-12:])))
 
 
+_NOISE = '"level":"info","message":"request"'
 _FAILED = pytest.StashKey[bool]()
 _LOGS = pytest.StashKey[dict[str, Path]]()
 

@@ -25,6 +25,7 @@ struct ConnectionPipeline: ServerChildChannel {
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
         channel.eventLoop.makeCompletedFuture {
             let timing = service.configuration.timing
+            try setKeepalive(channel)
             let upgrader = ExecUpgrader(timing: timing)
             let firstRequest = FirstRequest()
             let configuration = NIOTypedHTTPServerUpgradeConfiguration<ConnectionOutcome>(
@@ -54,6 +55,16 @@ struct ConnectionPipeline: ServerChildChannel {
             // The client left, or sent garbage, before its first request was decided.
             upgradeHandler.upgradeResultFuture.whenFailure { _ in channel.close(promise: nil) }
             return Value(outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel)
+        }
+    }
+
+    /// Lets the kernel find out that a quiet client's machine is gone, within two minutes.
+    private func setKeepalive(_ channel: any Channel) throws {
+        guard let options = channel.syncOptions, channel.localAddress?.port != nil else { return }
+        try options.setOption(.socketOption(.so_keepalive), value: 1)
+        // TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of linux/tcp.h; the default is two hours.
+        for (name, value) in [(4, 60), (5, 15), (6, 4)] as [(CInt, SocketOptionValue)] {
+            try options.setOption(.tcpOption(.init(rawValue: name)), value: value)
         }
     }
 

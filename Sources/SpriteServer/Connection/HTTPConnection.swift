@@ -25,19 +25,16 @@ struct HTTPConnection: Sendable {
                             mustClose: isFirst ? firstRequest.askedForUpgrade : head.headers.contains(name: "upgrade"))
                         await service.respond(to: exchange, refusal: isFirst ? firstRequest.refusal : nil)
                         isFirst = false
-                        let isRead = exchange.canContinue ? try await parts.discardBody(bytesMax: 1 << 20) : false
-                        guard isRead else {
-                            await linger(parts, outbound)
-                            return
-                        }
+                        guard exchange.canContinue, try await parts.discardBody(bytesMax: 1 << 20) else { break }
                     }
                 } catch let error as HTTPParserError {
-                    guard let body = MalformedRequest.body(error) else { return }
-                    try await outbound.write(contentsOf: [
-                        .head(MalformedRequest.head(error, length: body.readableBytes)), .body(body), .end(nil),
-                    ])
-                    await linger(parts, outbound)
+                    if let body = MalformedRequest.body(error) {
+                        try await outbound.write(contentsOf: [
+                            .head(MalformedRequest.head(error, length: body.readableBytes)), .body(body), .end(nil),
+                        ])
+                    }
                 }
+                await linger(parts)
             }
         } catch {
             service.logger.debug("connection ended", metadata: ["error": "\(error)"])
@@ -48,9 +45,10 @@ struct HTTPConnection: Sendable {
     ///
     /// Closing a socket with unread bytes resets it, and a client that gets the reset loses the answer; so our side is
     /// closed first, and what the client still sends is thrown away for a while.
-    private func linger(_ parts: RequestParts, _ outbound: NIOAsyncChannelOutboundWriter<ResponsePart>) async {
-        outbound.finish()
+    private func linger(_ parts: RequestParts) async {
         let channel = channel.channel
+        // Returns when what was written has gone out, or can no longer.
+        try? await channel.close(mode: .output)
         let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(service.configuration.timing.closeHandshake)) {
             channel.close(promise: nil)
         }

@@ -70,9 +70,7 @@ struct ExecSocket: Sendable {
                     .close(status.code == 0 ? API.CloseCode.normal : API.CloseCode.commandFailed, ""),
                 ])
             } else {
-                try await outbound.write(contentsOf: [
-                    .stream(API.Stream.exit, ByteBuffer(integer: status.code)), .expectClose,
-                ])
+                try await outbound.write(.exit(status.code))
             }
         } catch {
             // Cancelled by the input: the client has gone, and hears nothing more.
@@ -197,8 +195,7 @@ struct ExecSocket: Sendable {
                 ])
             } else {
                 try await outbound.write(contentsOf: [
-                    .stream(API.Stream.stderr, ByteBuffer(string: line + "\n")),
-                    .stream(API.Stream.exit, ByteBuffer(integer: code)), .expectClose,
+                    .stream(API.Stream.stderr, ByteBuffer(string: line + "\n")), .exit(code),
                 ])
             }
             // Until the client closes, or a deadline of the endpoint does.

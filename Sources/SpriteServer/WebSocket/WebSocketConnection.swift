@@ -26,8 +26,9 @@ enum WebSocketOutput: Sendable {
     case binary(ByteBuffer)
     /// A binary message that begins with a stream's byte; the payload is not copied.
     case stream(UInt8, ByteBuffer)
-    /// Everything was said: the client is expected to close; if it does not in time, Close 1000 is sent.
-    case expectClose
-    /// A Close frame; what is sent after it is dropped, and the connection ends with the peer's Close or soon.
+    /// The exit frame, after which the client is expected to close; if it does not in time, Close 1000 is sent.
+    case exit(UInt8)
+    /// A Close frame; what is sent after it is dropped, and the connection ends with the peer's Close or soon after
+    /// everything sent has arrived.
     case close(UInt16, String)
 }

@@ -29,6 +29,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
     private var lastSent: NIODeadline?
     private var keepalive: Scheduled<Void>?
     private var deadline: Scheduled<Void>?
+    private var isInPipeline = false
 
     init(timing: APIServerConfiguration.Timing) {
         keepaliveInterval = TimeAmount(timing.keepalive)
@@ -36,7 +37,12 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         closeHandshakeTimeout = TimeAmount(timing.closeHandshake)
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) { cancelTimers() }
+    func handlerAdded(context: ChannelHandlerContext) { isInPipeline = true }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        isInPipeline = false
+        cancelTimers()
+    }
 
     func channelInactive(context: ChannelHandlerContext) {
         cancelTimers()
@@ -128,7 +134,8 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
             sent.futureResult.whenComplete { _ in channel.close(promise: nil) }
             writeFrame(.connectionClose, echo, context: context, promise: sent)
             context.flush()
-            closeChannelLater(context)
+            // The peer has said that it wants no more: it need not take what still waits.
+            schedule(closeHandshakeTimeout, context) { _, context in context.close(promise: nil) }
         }
         context.fireChannelRead(Self.wrapInboundOut(.closed))
         context.fireChannelReadComplete()
@@ -152,6 +159,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         fragments = nil
         sendClose(code, reason, context: context, promise: nil)
         context.flush()
+        schedule(closeHandshakeTimeout, context) { _, context in context.close(promise: nil) }
         context.fireChannelRead(Self.wrapInboundOut(.closed))
         context.fireChannelReadComplete()
     }
@@ -170,10 +178,11 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
             writeFrame(.binary, data, context: context, promise: promise)
         case .stream(let stream, let data):
             writeFrame(.binary, prefix: stream, data, context: context, promise: promise)
-        case .expectClose:
-            promise?.succeed()
+        case .exit(let code):
             keepalive?.cancel()
-            scheduleDeadline(closeByClientTimeout, context) { endpoint, context in
+            let sent = promise ?? context.eventLoop.makePromise()
+            writeFrame(.binary, prefix: API.Stream.exit, ByteBuffer(integer: code), context: context, promise: sent)
+            whenDelivered(sent.futureResult, after: closeByClientTimeout, context) { endpoint, context in
                 endpoint.sendClose(API.CloseCode.normal, "", context: context, promise: nil)
                 context.flush()
             }
@@ -197,15 +206,52 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         keepalive?.cancel()
         var payload = ByteBuffer(integer: code)
         payload.writeString(String(reason.prefix(100)))
-        writeFrame(.connectionClose, payload, context: context, promise: promise)
-        closeChannelLater(context)
+        let sent = promise ?? context.eventLoop.makePromise()
+        writeFrame(.connectionClose, payload, context: context, promise: sent)
+        whenDelivered(sent.futureResult, after: closeHandshakeTimeout, context) { _, context in
+            context.close(promise: nil)
+        }
     }
 
-    private func closeChannelLater(_ context: ChannelHandlerContext) {
-        scheduleDeadline(closeHandshakeTimeout, context) { _, context in context.close(promise: nil) }
+    /// Acts some time after a frame, and everything before it, has reached the peer's machine.
+    ///
+    /// A slow client must not lose output to a deadline: a socket that is closed while the kernel still has bytes to
+    /// send is reset by the client's next ping, and the bytes are gone.
+    private func whenDelivered(
+        _ sent: EventLoopFuture<Void>, after delay: TimeAmount, _ context: ChannelHandlerContext,
+        _ action: @escaping @Sendable (WebSocketEndpoint, ChannelHandlerContext) -> Void
+    ) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        sent.whenSuccess {
+            let (endpoint, context) = bound.value
+            // Once the peer has closed there is nothing left to wait for.
+            guard endpoint.isInPipeline, !endpoint.inputEnded else { return }
+            endpoint.schedule(delay, context) { endpoint, context in
+                endpoint.whenDrained(delay, context, action)
+            }
+        }
     }
 
-    private func scheduleDeadline(
+    private func whenDrained(
+        _ delay: TimeAmount, _ context: ChannelHandlerContext,
+        _ action: @escaping @Sendable (WebSocketEndpoint, ChannelHandlerContext) -> Void
+    ) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        SendQueue.isEmpty(context.channel).whenComplete { result in
+            let (endpoint, context) = bound.value
+            guard endpoint.isInPipeline else { return }
+            guard (try? result.get()) == false else {
+                action(endpoint, context)
+                return
+            }
+            endpoint.schedule(delay, context) { endpoint, context in
+                endpoint.whenDrained(delay, context, action)
+            }
+        }
+    }
+
+    /// There is one deadline at a time: each step of closing replaces the one before.
+    private func schedule(
         _ delay: TimeAmount, _ context: ChannelHandlerContext,
         _ action: @escaping @Sendable (WebSocketEndpoint, ChannelHandlerContext) -> Void
     ) {
@@ -213,6 +259,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         deadline = context.eventLoop.scheduleTask(in: delay) {
             let (endpoint, context) = bound.value
+            guard endpoint.isInPipeline else { return }
             action(endpoint, context)
         }
     }

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import ServiceLifecycle
+
+/// Puts unused sprites to sleep.
+package struct IdleWatch: Service {
+    private let lifecycle: Lifecycle
+
+    package init(_ lifecycle: Lifecycle) { self.lifecycle = lifecycle }
+
+    /// Looks at every sprite once a second: a thousand cost about a millisecond.
+    package func run() async throws {
+        try? await cancelWhenGracefulShutdown {
+            while true {
+                try await Task.sleep(for: .seconds(1))
+                for machine in await lifecycle.all() { await machine.sleepIfUnused() }
+            }
+        }
+    }
+}
