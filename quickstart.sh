@@ -134,6 +134,8 @@ if [ "$uninstall" = yes ]; then
     fi
     rm -f "$sprited" "$sprite" "$guest" "$settings" "$log_file"
     rmdir "$prefix/libexec/sprite-env" 2>/dev/null || true
+    # Folders of a prefix of its own, if nothing else is in them.
+    [ "$prefix" = /usr/local ] || rmdir "$prefix"/{bin,etc,libexec} "$prefix" 2>/dev/null || true
     say "removed; distribution packages and the build folders in $ROOT stay"
     exit 0
 fi
@@ -149,17 +151,22 @@ say "building sprite-env"
 "$ROOT/scripts/build.sh" guest >&2
 
 changed=no
-# Puts a program in place at once, even while the old one runs. Says so if it is new.
+# place PROGRAM TARGET STRIPPING: installs it at once, even while the old one runs, and notes whether it is new.
 place() {
-    cmp -s "$1" "$2" && return 0
     mkdir -p "$(dirname "$2")"
     install -m 0755 "$1" "$2.new"
-    mv -f "$2.new" "$2"
-    changed=yes
+    strip "$3" "$2.new"
+    if cmp -s "$2.new" "$2"; then
+        rm "$2.new"
+    else
+        mv -f "$2.new" "$2"
+        changed=yes
+    fi
 }
-place "$ROOT/.build/release/sprited" "$sprited"
-place "$ROOT/.build/release/sprite" "$sprite"
-place "$ROOT/.build-static/release/sprite-env" "$guest"
+# The daemon keeps its symbols: without them a backtrace says nothing.
+place "$ROOT/.build/release/sprited" "$sprited" --strip-debug
+place "$ROOT/.build/release/sprite" "$sprite" --strip-all
+place "$ROOT/.build-static/release/sprite-env" "$guest" --strip-all
 mkdir -p "$prefix/etc"
 [ -d "$data_dir" ] || install -d -m 0700 "$data_dir"
 new_settings=$(printf 'SPRITED_DATA_DIR=%s\nSPRITED_LISTEN=%s\n' "$data_dir" "$listen")
@@ -217,7 +224,7 @@ TEXT
 
 [ "$demo" = yes ] || { hint; exit 0; }
 
-# Prints a command as one would type it, then runs it. Its standard input is empty: nothing waits for a key.
+# Prints a command as one would type it, then runs it. Nothing waits for a key, and nothing for ever.
 show() {
     local word line='$'
     for word in "$@"; do
@@ -230,7 +237,7 @@ show() {
         fi
     done
     printf '\n%s\n' "$line"
-    "$@" </dev/null
+    timeout 180 "$@" </dev/null
 }
 
 # The demo may only replace sprites that an earlier demo made: it remembers their ids.
@@ -247,7 +254,7 @@ for name in demo demo2; do
         hint
         exit 0
     fi
-    sprite destroy "$name" --force >/dev/null </dev/null
+    sprite destroy "$name" --force </dev/null >/dev/null 2>&1 || die "cannot replace the demo's sprite '$name'"
 done
 remember() { sprite_id "$1" >>"$made"; }
 : >"$made"
@@ -269,7 +276,7 @@ for statement in sys.argv[1].split("; "):
     fi
 }
 with_sqlite3=no
-if show timeout 180 sprite exec -s demo -- sh -c 'sudo apt-get -qq update && sudo apt-get -qq install -y sqlite3'; then
+if show sprite exec -s demo -- sh -c '(sudo apt-get update && sudo apt-get install -y sqlite3) >apt.log 2>&1'; then
     with_sqlite3=yes
 else
     printf '(no network from inside the sprite, or no package mirror: this step is skipped)\n'

@@ -78,7 +78,7 @@ remove_host_traces() {
     for device in $(losetup --noheadings --output NAME --associated "$data_dir/pool.img" 2>/dev/null); do
         losetup --detach "$device" || true
     done
-    rm -rf "/run/sprited/$tag"
+    rm -rf "/run/sprited/$tag" "/dev/shm/sprited-$tag"
     # The rest of it is shared by all daemons of the host.
     if [ -z "$(find /run/sprited -mindepth 1 ! -name network.lock 2>/dev/null)" ]; then rm -rf /run/sprited; fi
     # On btrfs the data directory holds subvolumes, some read-only; rm cannot remove those.

@@ -23,7 +23,7 @@ Problems = Iterator[str]
 #: may import nothing of ours.
 BELOW_DAEMON = {
     "SpriteServer", "SpriteLifecycle", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
-    "SpriteNetwork", "SpriteSessions",
+    "SpriteNetwork", "SpriteSessions", "SpriteServices",
 }  # fmt: skip
 SYSTEM = {"SpriteDomain", "SpriteSystem", "CLinux"}
 IMPORTS: dict[str, set[str]] = {
@@ -33,8 +33,10 @@ IMPORTS: dict[str, set[str]] = {
     "sprite-bench": {"SpriteBench"},
     "SpriteBench": {"Sprites", "SpriteAPI", "SpriteSystem", "CLinux", "CBtrfs"},
     "SpriteDaemon": BELOW_DAEMON | SYSTEM,
-    "SpriteServer": {"SpriteAPI", "SpriteDomain"},
+    "SpriteServer": {"SpriteAPI", "SpriteDomain", "SpriteProxy"},
+    "SpriteProxy": SYSTEM,
     "SpriteLifecycle": {"SpriteDomain"},
+    "SpriteServices": {"SpriteDomain"},
     "SpriteRegistry": {"SpriteDomain"},
     "SpriteStorage": SYSTEM | {"CBtrfs"},
     "SpriteImage": SYSTEM,

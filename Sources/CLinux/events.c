@@ -44,9 +44,16 @@ int clinux_unwatch(int poller, int descriptor) {
     return epoll_ctl(poller, EPOLL_CTL_DEL, descriptor, NULL) < 0 ? -errno : 0;
 }
 
-int clinux_wait_events(int poller, clinux_event *events, int count, int milliseconds) {
+int clinux_wait_events(int poller, clinux_event *events, int count, int64_t microseconds) {
     struct epoll_event found[EVENTS_AT_ONCE];
-    int result = epoll_wait(poller, found, count < EVENTS_AT_ONCE ? count : EVENTS_AT_ONCE, milliseconds);
+    if (count > EVENTS_AT_ONCE) count = EVENTS_AT_ONCE;
+    struct timespec limit = {.tv_sec = microseconds / 1000000, .tv_nsec = microseconds % 1000000 * 1000};
+    int result = epoll_pwait2(poller, found, count, microseconds < 0 ? NULL : &limit, NULL);
+    if (result < 0 && errno == ENOSYS) {
+        // Before Linux 5.11.
+        int64_t milliseconds = microseconds < 0 ? -1 : microseconds / 1000 + (microseconds % 1000 != 0);
+        result = epoll_wait(poller, found, count, milliseconds > INT32_MAX ? INT32_MAX : (int)milliseconds);
+    }
     if (result < 0) return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < result; i++) {
         events[i].token = found[i].data.u64;

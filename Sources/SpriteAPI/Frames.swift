@@ -32,6 +32,8 @@ extension API {
         public static let goingAway: UInt16 = 1001
         /// The peer broke the protocol.
         public static let protocolError: UInt16 = 1002
+        /// The first message of a proxy connection was not understood.
+        public static let unsupportedData: UInt16 = 1003
         /// A message was larger than the limit.
         public static let messageTooBig: UInt16 = 1009
         /// The server could not go on.

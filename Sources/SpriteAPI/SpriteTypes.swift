@@ -109,6 +109,10 @@ extension API {
         public var cpus: Double?
         /// Processes and threads (an addition of this server).
         public var pids: Int?
+        /// Seconds without use until the sprite is frozen (an addition of this server); 0 means never.
+        public var freezeAfterSeconds: Int?
+        /// Seconds without use until the sprite is stopped (an addition of this server); 0 means never.
+        public var stopAfterSeconds: Int?
         /// Accepted for compatibility: disks share the space of the pool.
         public var storageGB: Int?
         /// Accepted for compatibility and ignored: there is one place.
@@ -127,6 +131,8 @@ extension API {
             memoryMiB = try object.value("ram_mb", "ramMB")
             cpus = try object.value("cpus")
             pids = try object.value("pids")
+            freezeAfterSeconds = try object.value("freeze_after_seconds")
+            stopAfterSeconds = try object.value("stop_after_seconds")
             storageGB = try object.value("storage_gb", "storageGB")
             region = try object.value("region")
         }
@@ -137,6 +143,8 @@ extension API {
             try object.encodeIfPresent(memoryMiB, forKey: TextKey("ram_mb"))
             try object.encodeIfPresent(cpus, forKey: TextKey("cpus"))
             try object.encodeIfPresent(pids, forKey: TextKey("pids"))
+            try object.encodeIfPresent(freezeAfterSeconds, forKey: TextKey("freeze_after_seconds"))
+            try object.encodeIfPresent(stopAfterSeconds, forKey: TextKey("stop_after_seconds"))
             try object.encodeIfPresent(storageGB, forKey: TextKey("storage_gb"))
             try object.encodeIfPresent(region, forKey: TextKey("region"))
         }

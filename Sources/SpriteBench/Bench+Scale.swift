@@ -5,11 +5,40 @@ import Glibc
 import Sprites
 
 extension Bench {
-    /// The same with many sprites on the host, and what each of them holds in memory.
-    func manySprites() async throws {
+    /// What each of many idle sprites holds in memory.
+    func memory() async throws {
         let count = settings.sprites
+        let before = heldKiB()
+        try await withSprites(count) { _ in
+            try await Task.sleep(for: .seconds(3))
+            let after = heldKiB()
+            func each(_ total: Int) -> Double { Double(total) * 1024 / 1e6 / Double(count) }
+            let parts = (
+                inside: each(after.inside - before.inside), daemon: each(after.daemon - before.daemon),
+                files: each(after.files - before.files)
+            )
+            var total = Samples()
+            total.add(milliseconds: parts.inside + parts.daemon + parts.files)
+            var row = Row("resident memory per idle sprite", total, bars: [.atMost(4)])
+            row.unit = "MB"
+            row.note =
+                "of \(count): process 1 \(short(parts.inside)), sprited \(short(parts.daemon)), "
+                + "run directory \(short(parts.files)); \(after.processes) processes in sprites"
+            row.isMeasured = after.processes - before.processes >= count
+            report.add(row)
+        }
+    }
+
+    private func heldKiB() -> (inside: Int, processes: Int, daemon: Int, files: Int) {
         let tag = settings.runDirectory.split(separator: "/").last.map(String.init) ?? ""
-        let before = (Memory.residentKiB(settings.daemonPid), Memory.spriteProcesses(tag: tag), kibibytesBelow(settings.runDirectory))
+        let inside = Memory.spriteProcesses(tag: tag)
+        return (
+            inside.kibibytes, inside.count, Memory.residentKiB(settings.daemonPid), kibibytesBelow(settings.runDirectory)
+        )
+    }
+
+    /// Many sprites for the time of `body`, each of which has run `true`.
+    private func withSprites(_ count: Int, _ body: ([String]) async throws -> Void) async throws {
         var names: [String] = []
         do {
             for number in 0..<count {
@@ -17,9 +46,7 @@ extension Bench {
                 try await expectTrue(try await client.create(names[number]))
                 if (number + 1).isMultiple(of: 50) { report.progress("\(number + 1) sprites") }
             }
-            try await Task.sleep(for: .seconds(3))
-            addMemory(count, tag: tag, before)
-            try await sameRows("with \(count) sprites", client.sprite(names[0]))
+            try await body(names)
         } catch {
             for name in names { try? await client.sprite(name).destroy() }
             throw error
@@ -27,17 +54,11 @@ extension Bench {
         for name in names { try await client.sprite(name).destroy() }
     }
 
-    private func addMemory(_ count: Int, tag: String, _ before: (Int, (kibibytes: Int, count: Int), Int)) {
-        let processes = Memory.spriteProcesses(tag: tag)
-        let inside = Double(processes.kibibytes - before.1.kibibytes) / Double(count) / 1024
-        let daemon = Double(Memory.residentKiB(settings.daemonPid) - before.0) / Double(count) / 1024
-        let files = Double(kibibytesBelow(settings.runDirectory) - before.2) / Double(count) / 1024
-        var total = Samples()
-        total.add(milliseconds: inside + daemon + files)
-        var row = Row("resident memory per idle sprite", total, bars: [.atMost(4)])
-        row.unit = "MB"
-        row.note = "of \(count): process 1 \(short(inside)), sprited \(short(daemon)), run directory \(short(files))"
-        report.add(row)
+    /// The same with many sprites on the host.
+    func manySprites() async throws {
+        try await withSprites(settings.sprites) { names in
+            try await sameRows("with \(settings.sprites) sprites", client.sprite(names[0]))
+        }
     }
 
     /// The same with many checkpoints of one sprite.

@@ -25,6 +25,7 @@ final class Bench {
     func run(_ group: BenchGroup) async throws {
         report.progress("— \(group.rawValue)")
         switch group {
+        case .memory: try await memory()
         case .create: try await create()
         case .exec: try await exec()
         case .checkpoint: try await checkpoint()

@@ -14,6 +14,16 @@ enum Memory {
         return 0
     }
 
+    /// What of the whole host is in memory and not yet on a disk.
+    static func dirtyMB() -> Double {
+        guard let facts = try? readFile("/proc/meminfo") else { return 0 }
+        for line in facts.split(separator: "\n") where line.hasPrefix("Dirty:") {
+            let kibibytes = Double(line.split(separator: " ").dropFirst().first ?? "") ?? 0
+            return kibibytes * 1024 / 1e6
+        }
+        return 0
+    }
+
     /// Resident sets of every process in the cgroups of a daemon's sprites, in KiB, and how many there are.
     static func spriteProcesses(tag: String) -> (kibibytes: Int, count: Int) {
         var total = 0

@@ -42,6 +42,11 @@ struct RawOperations: Sendable {
         try checked(clinux_sync_filesystem(file.number), "syncfs \(directory)")
     }
 
+    /// Deletes a file in a raw subvolume, if it is there.
+    func remove(_ file: String) throws {
+        if unlink("\(directory)/\(file)") != 0, errno != ENOENT { throw SystemError(errno, "delete \(file)") }
+    }
+
     /// Writes `bytes` to a new file in a raw subvolume, without waiting for the disk.
     func write(_ bytes: [UInt8], to file: String) throws {
         let target = try Descriptor.open("\(directory)/\(file)", O_WRONLY | O_CREAT | O_TRUNC)

@@ -32,6 +32,7 @@ final class Report: @unchecked Sendable {
             line += "; \(mark) \(sign) \(number(bar.limit))" + (bar.text.isEmpty ? "" : " (\(bar.text))")
         }
         if let note = row.note { line += "; \(note)" }
+        if !row.isMeasured { line += "; FAIL: this is not what was to be measured" }
         write(line)
     }
 
@@ -58,7 +59,7 @@ extension JSONValue {
     init(_ row: Row) {
         var object: [String: JSONValue] = [
             "name": .string(row.name), "unit": .string(row.unit), "median": .number(row.samples.median),
-            "p95": .number(row.samples.p95), "runs": .number(Double(row.samples.values.count)), "pass": .bool(row.passes),
+            "p95": .number(row.samples.p95), "runs": .number(Double(row.samples.values.count)), "pass": .bool(row.passes), "measured": .bool(row.isMeasured),
             "bars": .array(
                 row.bars.map {
                     .object([

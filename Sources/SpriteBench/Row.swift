@@ -12,6 +12,8 @@ struct Row: Sendable {
     var bars: [Bar]
     /// What a reader of the table should know besides.
     var note: String?
+    /// False if what was to be measured did not take place; the row then fails, whatever its figures.
+    var isMeasured = true
 
     init(_ name: String, _ samples: Samples, raw: (name: String, samples: Samples)? = nil, bars: [Bar]) {
         self.name = name
@@ -21,7 +23,7 @@ struct Row: Sendable {
         self.bars = bars
     }
 
-    var passes: Bool { bars.allSatisfy { $0.passes(samples.median) } }
+    var passes: Bool { isMeasured && bars.allSatisfy { $0.passes(samples.median) } }
 }
 
 /// A limit for the median.

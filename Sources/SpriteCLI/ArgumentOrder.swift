@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import ArgumentParser
+import Synchronization
 
 /// Moves global options that stand before or between the words of a command behind them.
 ///
@@ -33,7 +34,7 @@ func orderedArguments(_ arguments: [String]) throws -> [String] {
             index += 1
             continue
         }
-        let subcommands = command.configuration.allSubcommands
+        let subcommands = command.configuration.subcommands
         if argument.hasPrefix("-") || subcommands.isEmpty { break }
         if words.isEmpty, argument == "help" { break }
         guard let next = subcommands.first(where: { $0.answers(to: argument) }) else {
@@ -49,8 +50,38 @@ func orderedArguments(_ arguments: [String]) throws -> [String] {
     return words + moved + arguments[min(index, arguments.count)...]
 }
 
-extension CommandConfiguration {
-    fileprivate var allSubcommands: [any ParsableCommand.Type] { subcommands }
+/// The command that `exec` runs, kept away from the parser, which takes minutes for 20,000 arguments.
+enum PassedCommand {
+    private static let value = Mutex<[String]>([])
+    static var arguments: [String] { value.withLock { $0 } }
+
+    /// Options of `exec` that are followed by a value.
+    private static let optionsWithValue: Set<String> = ["-s", "--sprite", "-o", "--org", "--dir", "--env", "--user"]
+
+    /// Cuts the remote command off the end of ordered arguments and keeps it.
+    ///
+    /// - Returns: What is for the parser; an option it does not know stays in there.
+    static func cut(_ arguments: [String]) -> [String] {
+        guard let first = arguments.first, first == "exec" || Exec.configuration.aliases.contains(first) else {
+            return arguments
+        }
+        var index = 1
+        while index < arguments.count {
+            let argument = arguments[index]
+            if optionsWithValue.contains(argument) {
+                index += 2
+            } else if argument == "--" {
+                value.withLock { $0 = Array(arguments[(index + 1)...]) }
+                return Array(arguments[..<index])
+            } else if argument.hasPrefix("-"), argument != "-" {
+                index += 1
+            } else {
+                value.withLock { $0 = Array(arguments[index...]) }
+                return Array(arguments[..<index])
+            }
+        }
+        return arguments
+    }
 }
 
 extension ParsableCommand {

@@ -70,8 +70,6 @@ struct Ending {
             "the token came from \(tokenSource ?? "nowhere"); `sprite login` stores another"
         case .cannotConnect:
             "is sprited running there? SPRITES_API_URL or `sprite login URL` chooses another server"
-        case .notFound where error.message.contains("sprite"):
-            "`sprite list` shows what there is"
         case .connectionLost:
             "the command may go on: `sprite sessions list` shows it"
         case .limitReached:

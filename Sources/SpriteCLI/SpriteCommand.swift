@@ -19,7 +19,7 @@ struct SpriteCommand: AsyncParsableCommand {
                 subcommands: [Create.self, List.self, Use.self, Info.self, Destroy.self, Fork.self, URLGroup.self]),
             CommandGroup(
                 name: "Commands in a sprite",
-                subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self]),
+                subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self]),
             CommandGroup(name: "Checkpoints", subcommands: [CheckpointGroup.self, Restore.self]),
             CommandGroup(
                 name: "Server and settings",

@@ -11,7 +11,7 @@ package enum SpriteProgram {
         // A reader that goes away shows as EPIPE, which ends the program quietly.
         signal(SIGPIPE, SIG_IGN)
         do {
-            let arguments = try orderedArguments(Array(CommandLine.arguments.dropFirst()))
+            let arguments = PassedCommand.cut(try orderedArguments(Array(CommandLine.arguments.dropFirst())))
             var command = try SpriteCommand.parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()

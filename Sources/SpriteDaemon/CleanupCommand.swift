@@ -36,6 +36,7 @@ struct CleanupCommand: AsyncParsableCommand {
         let network = try BridgeNetwork(tag: names.tag, runDirectory: names.runDirectory, logger: logger)
         try await network.prepare()
         await network.shutdown(removeEverything: true)
+        try removeTree(names.sessionDirectory)
         try removeTree(names.runDirectory)
         withExtendedLifetime(lock) {}
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import Glibc
 import SpriteDomain
 import SpriteSystem
@@ -32,6 +33,13 @@ struct HostNames: Sendable {
     }
 
     var runDirectory: String { "/run/sprited/\(tag)" }
+    /// Where sessions' output lies: in memory, and there after a restart of the daemon.
+    ///
+    /// /run is a tmpfs wherever systemd runs; elsewhere /dev/shm is one. On a disk, output would cost its bandwidth.
+    var sessionDirectory: String {
+        let isMemory = { (path: String) in clinux_filesystem_type(path) == 0x0102_1994 }
+        return isMemory("/run") || !isMemory("/dev/shm") ? runDirectory : "/dev/shm/sprited-\(tag)"
+    }
     var registryPath: String { "\(dataDirectory)/registry.db" }
     var tokenPath: String { "\(dataDirectory)/token" }
     var lockPath: String { "\(dataDirectory)/lock" }

@@ -4,11 +4,12 @@
 import Glibc
 import Logging
 import SpriteDomain
-
+import SpriteImage
 import SpriteLifecycle
 import SpriteNetwork
 import SpriteRegistry
 import SpriteSandbox
+import SpriteServices
 import SpriteSessions
 import SpriteStorage
 import SpriteSystem
@@ -17,6 +18,7 @@ import SpriteSystem
 struct Parts: Sendable {
     let lifecycle: Lifecycle
     let network: BridgeNetwork
+    let services: ServiceRequests
     let pool: BtrfsPool
 
     /// Opens what lies on the disk, prepares the host and takes over what runs.
@@ -33,23 +35,28 @@ struct Parts: Sendable {
             runtime: settings.runtime ?? "crun", tag: names.tag, runDirectory: names.runDirectory,
             guestBinary: try guestBinary(settings.guestBinary),
             extraMounts: { pool.plainDirectories($0) }, logger: logger)
-        let sessions = try SessionEngine(runDirectory: names.runDirectory, logger: logger)
+        let sessions = try SessionEngine(runDirectory: names.sessionDirectory, logger: logger)
+        let runDirectory = names.runDirectory
+        let supervisor = ServiceSupervisor(
+            sessions: sessions, storage: pool, guestFolder: { "\(runDirectory)/guests/\($0)" }, logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            closeSocket: { close($0) }, logger: logger)
+            services: supervisor, closeSocket: { close($0) }, logger: logger)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
+        let catalog = BaseCatalog(store: pool, logger: logger)
         let lifecycle = Lifecycle(drivers: drivers) {
             if let wanted { return wanted }
-            guard let newest = try await pool.baseDescriptions().first else {
+            guard let newest = try await catalog.list().max(by: { ($0.createdAt ?? 0) < ($1.createdAt ?? 0) }) else {
                 throw SpriteError(
                     .conflict, "cannot create sprite: there is no base yet; make one with `sprited base build`")
             }
-            return newest.name
+            return try BaseName(newest.name)
         }
         // Ports of sprites that outlived the last daemon are still there, so none is made ahead with their addresses.
         try await network.prepare()
         try await lifecycle.recover()
-        return Parts(lifecycle: lifecycle, network: network, pool: pool)
+        let services = ServiceRequests(supervisor, lifecycle)
+        return Parts(lifecycle: lifecycle, network: network, services: services, pool: pool)
     }
 }
 

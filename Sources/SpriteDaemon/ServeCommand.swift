@@ -58,7 +58,7 @@ struct ServeCommand: AsyncParsableCommand {
         let parts = try await Parts.assemble(names: names, settings: settings, logger: logger)
         var configuration = APIServerConfiguration(
             host: address.host, port: address.port, version: programVersion, verifyToken: token.matches)
-        configuration.organization = "local"
+        configuration.services = parts.services
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in say("listening on http://\(address.hostText):\(port)") })

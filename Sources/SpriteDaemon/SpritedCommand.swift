@@ -59,7 +59,7 @@ struct DataOptions: ParsableArguments {
 func complain(_ text: String) { put(text + "\n", STDERR_FILENO) }
 func say(_ text: String) { put(text + "\n", STDOUT_FILENO) }
 
-private func put(_ text: String, _ descriptor: Int32) {
+func put(_ text: String, _ descriptor: Int32) {
     var text = text
     text.withUTF8 { bytes in
         var sent = 0

@@ -36,6 +36,11 @@ package protocol StorageDriver: Sendable {
     func unmountRoot(_ sprite: SpriteID) async
     /// A detached, read-only mount of a checkpoint as a whole root; the caller owns and closes the descriptor.
     func openCheckpointRoot(_ sprite: SpriteID, base: BaseName, _ checkpoint: CheckpointID) async throws -> Int32
+    /// A small file of the daemon's in the sprite's disk: snapshots carry it, nothing inside can reach it.
+    /// Nil if there is none.
+    func readDiskFile(_ sprite: SpriteID, _ name: String) async throws -> [UInt8]?
+    /// Replaces it as a whole; on the disk when it returns.
+    func writeDiskFile(_ sprite: SpriteID, _ name: String, _ bytes: [UInt8]) async throws
     func space() async throws -> PoolSpace
 }
 
@@ -158,7 +163,10 @@ package protocol SessionDriver: Sendable {
     /// The sandbox is gone: ends every session of it as `.lost`.
     func disconnect(_ sprite: SpriteID) async
     func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession
+    /// What clients started and still runs.
     func sessions(_ sprite: SpriteID) async -> [SessionInfo]
+    /// What the daemon itself started (`ExecRequest.tag`) and still runs, also from before its restart.
+    func taggedSessions(_ sprite: SpriteID) async -> [any ExecSession]
     /// Throws `.notFound` or `.gone`.
     func session(_ sprite: SpriteID, _ id: String) async throws -> any ExecSession
 }
@@ -187,6 +195,8 @@ package protocol RegistryDriver: Sendable {
     func complete(_ intent: Intent, _ outcome: Outcome) async throws
     func abandon(_ intent: Intent) async throws
     func update(_ sprite: Sprite) async throws
+    func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String?
+    func setPolicy(_ sprite: SpriteID, _ kind: PolicyKind, _ text: String?) async throws
 }
 
 /// A change of several steps that was begun and is not done.

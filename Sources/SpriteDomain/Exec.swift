@@ -21,6 +21,8 @@ package struct ExecRequest: Sendable {
     package var takesInput: Bool
     /// How long the command may go on without a client; nil means for ever.
     package var maxRunAfterDisconnect: Duration?
+    /// Set for the daemon's own commands (`service:web`, `files`): they are no sessions a client can see.
+    package var tag: String?
 
     package init(
         arguments: [String], path: String? = nil, environment: [(name: String, value: String)] = [],
@@ -76,6 +78,10 @@ package struct SessionInfo: Sendable, Hashable {
     package var lastActivityAt: Timestamp?
     /// Clients that are attached now; while there is one the sprite stays awake.
     package var attachedClients = 0
+    /// The command's first process as the sprite numbers it, by its own account; zero if it is not known.
+    package var processID: Int32 = 0
+    /// What the daemon itself runs it for; nil for what clients started.
+    package var tag: String?
     package init(
         id: String, command: String, directory: String, isTerminal: Bool, terminalSize: TerminalSize?,
         createdAt: Timestamp, lastActivityAt: Timestamp? = nil

@@ -53,4 +53,14 @@ package enum Limits {
     package static let killTimeout: Duration = .seconds(20)
     /// An answer of PID 1 to a request.
     package static let agentReplyTimeout: Duration = .seconds(15)
+    /// Connecting to a port inside a sprite; the contract gives clients 10 s for it.
+    package static let dialTimeout: Duration = .seconds(8)
+    /// The head of an answer of a service in a sprite: cookies of large applications take tens of KiB.
+    package static let responseHeadBytesMax = 256 << 10
+    /// How long half a connection goes on after its other half has ended.
+    package static let halfClosedTimeout: Duration = .seconds(5)
+    /// Between two looks at which ports a sprite listens on, while somebody watches.
+    package static let portPollInterval: Duration = .milliseconds(500)
+    /// Listening sockets looked at in one sprite.
+    package static let listeningPortsMax = 4096
 }

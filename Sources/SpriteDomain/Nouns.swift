@@ -35,6 +35,9 @@ package struct IdlePolicy: Hashable, Sendable {
 
 package enum URLAuthentication: String, Sendable, Hashable { case sprite, `public` }
 
+/// Rules the public API keeps per sprite.
+package enum PolicyKind: String, Sendable, Hashable, CaseIterable { case network, privileges, resources }
+
 /// `running`: the machine runs. `warm`: frozen, memory kept. `cold`: stopped, only its disk stays.
 package enum SpriteStatus: String, Sendable, Hashable { case cold, warm, running }
 

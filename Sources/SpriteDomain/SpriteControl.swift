@@ -43,6 +43,11 @@ package protocol SpriteControl: Sendable {
     /// Restores the state the last restore replaced. Throws `.notFound` if there was none.
     func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID
 
+    /// The policy's JSON as it was set; nil if it never was.
+    func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String?
+    /// Keeps a policy, or forgets it (nil).
+    func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws
+
     /// Wakes the sprite and keeps it awake until the returned use is ended.
     func use(_ name: SpriteName) async throws -> any SpriteUse
 

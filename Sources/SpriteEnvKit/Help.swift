@@ -11,6 +11,7 @@ package enum Help {
         usage: sprite-env <command>
 
           init          run as PID 1 of a sprite; needs a listening unix socket as descriptor 3
+          fs OPERATION  a file operation, for the daemon
           --version     print the version
           --help        print this text
 

@@ -16,7 +16,7 @@ package final class InitProcess {
     /// Between asking everything to end and making it end.
     private static let shutdownMilliseconds = 2000
     /// Without a request or an ended process for this long, memory is given back.
-    private static let quietMilliseconds: Int32 = 500
+    private static let quietMicroseconds: Int64 = 500_000
     /// Texts in events; the daemon refuses large messages.
     private static let textBytesMax = 4096
 
@@ -53,7 +53,7 @@ package final class InitProcess {
         var isQuiet = false
         while true {
             // What could not be sent for want of memory or descriptors in flight is tried again soon.
-            let pause = connection?.hasOutgoing == true ? 20 : (isQuiet ? -1 : InitProcess.quietMilliseconds)
+            let pause = connection?.hasOutgoing == true ? 20_000 : (isQuiet ? -1 : InitProcess.quietMicroseconds)
             let count = clinux_wait_events(poller.number, &events, Int32(events.count), pause)
             if count == 0, !isQuiet, connection?.hasOutgoing != true {
                 // Hundreds of sprites wait most of the time; there is one PID 1 in each.

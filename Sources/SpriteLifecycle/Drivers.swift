@@ -11,12 +11,13 @@ package struct Drivers: Sendable {
     package var sandboxes: any SandboxDriver
     package var network: any NetworkDriver
     package var sessions: any SessionDriver
+    package var services: any ServiceDriver
     package var closeSocket: @Sendable (Int32) -> Void
     package var logger: Logger
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
-        network: any NetworkDriver, sessions: any SessionDriver, closeSocket: @escaping @Sendable (Int32) -> Void,
+        network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver, closeSocket: @escaping @Sendable (Int32) -> Void,
         logger: Logger
     ) {
         self.registry = registry
@@ -24,6 +25,7 @@ package struct Drivers: Sendable {
         self.sandboxes = sandboxes
         self.network = network
         self.sessions = sessions
+        self.services = services
         self.closeSocket = closeSocket
         self.logger = logger
     }

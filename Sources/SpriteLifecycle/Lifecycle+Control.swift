@@ -192,6 +192,14 @@ extension Lifecycle: SpriteControl {
         return try await drivers.sessions.session(machine.id, id)
     }
 
+    package func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String? {
+        try await drivers.registry.policy(try machine(name).id, kind)
+    }
+
+    package func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
+        try await drivers.registry.setPolicy(try machine(name).id, kind, text)
+    }
+
     package func use(_ name: SpriteName) async throws -> any SpriteUse {
         let machine = try machine(name)
         await machine.beginUse()

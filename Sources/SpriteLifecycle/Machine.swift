@@ -183,6 +183,8 @@ actor Machine {
             await drivers.sandboxes.waitForEnd(sandbox)
             await self.ended(sandbox)
         }
+        // Behind the answer: nobody who creates or wakes a sprite waits for its services.
+        Task { await drivers.services.started(id) }
         // Behind the answer: mounting five old states takes longer than starting.
         Task { await self.arrangeShelf() }
     }
@@ -196,6 +198,7 @@ actor Machine {
     }
 
     private func takeDown(_ sandbox: Sandbox) async throws {
+        await drivers.services.stopping(sandbox.id)
         try await drivers.sandboxes.destroy(sandbox.id)
         await drivers.sessions.disconnect(sandbox.id)
         await drivers.network.release(address: sandbox.address)

@@ -9,9 +9,9 @@ import SpriteSystem
 
 /// Sprites on a bridge of their own, with address translation to the outside.
 ///
-/// Every sprite has a veth pair: `eth0` inside, the other end an isolated port of the bridge. Namespaces are made ahead,
-/// so that creating a sprite does not wait for them. Nothing but our descriptors keeps an unused one alive: when the
-/// daemon dies, its pair goes with it. IPv6: only ::1 inside, nothing outwards.
+/// Every sprite has a veth pair: `eth0` inside, the other end an isolated port of the bridge. Namespaces are made
+/// ahead, so that creating a sprite does not wait for them. Nothing but our descriptors keeps an unused one alive:
+/// when the daemon dies, its pair goes with it. IPv6: only ::1 inside, nothing outwards.
 package actor BridgeNetwork: NetworkDriver {
     private let tag: String
     private let bridge: String
@@ -157,7 +157,8 @@ package actor BridgeNetwork: NetworkDriver {
             return offset
         }
         throw SpriteError(
-            .limitReached, "cannot give the sprite a network: all \(offsets.count) addresses of \(plan.subnet) are used")
+            .limitReached, "cannot give the sprite a network: all \(offsets.count) addresses of \(plan.subnet) are used"
+        )
     }
 }
 

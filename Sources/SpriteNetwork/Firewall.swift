@@ -3,8 +3,8 @@
 
 /// The nftables rules of one daemon, as text for `nft -f`.
 ///
-/// `table inet` decides what is routed, `table bridge` what may come out of a sprite at all. Loading them again replaces
-/// them in one transaction: at no moment are there none.
+/// `table inet` decides what is routed, `table bridge` what may come out of a sprite at all. Loading them again
+/// replaces them in one transaction: at no moment are there none.
 struct Firewall {
     var tag: String
     var bridge: String

@@ -5,9 +5,9 @@ import SpriteSystem
 
 /// Leave to be forwarded from a host whose iptables refuse it, as Docker's do.
 ///
-/// Every filter must accept a packet, so an accept in our own nftables does not help where another table drops. Rules go
-/// into DOCKER-USER where it exists, which Docker leaves to others and asks first, else into FORWARD if its policy is
-/// to drop. They carry the daemon's bridge, so they hold for its sprites only.
+/// Every filter must accept a packet, so an accept in our own nftables does not help where another table drops. Rules
+/// go into DOCKER-USER where it exists, which Docker leaves to others and asks first, else into FORWARD if its policy
+/// is to drop. They carry the daemon's bridge, so they hold for its sprites only.
 struct ForwardPermission {
     var bridge: String
 

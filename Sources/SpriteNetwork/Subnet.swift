@@ -18,7 +18,9 @@ package struct Subnet: Hashable, Sendable, CustomStringConvertible {
     /// Accepts `address/prefix`.
     package init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let network = IPv4Address(parts[0]), let prefixLength = Int(parts[1]) else { return nil }
+        guard parts.count == 2, let network = IPv4Address(parts[0]), let prefixLength = Int(parts[1]) else {
+            return nil
+        }
         self.init(network: network, prefixLength: prefixLength)
     }
 
@@ -49,9 +51,9 @@ package struct Subnet: Hashable, Sendable, CustomStringConvertible {
 
     /// Chooses a /20 of 10.64.0.0/10 that no route of the host leads to.
     ///
-    /// Begins at a place derived from `tag`, so that a daemon gets the same again and two daemons that start at the same
-    /// moment get different ones. If wide routes (a VPN's 10.0.0.0/8, say) cover everything, they are tolerated: ours is
-    /// more specific and wins on this host.
+    /// Begins at a place derived from `tag`, so that a daemon gets the same again and two daemons that start at the
+    /// same moment get different ones. If wide routes (a VPN's 10.0.0.0/8, say) cover everything, they are tolerated:
+    /// ours is more specific and wins on this host.
     package static func choose(tag: String, routes: [Subnet]) -> Subnet? {
         var hash: UInt32 = 2_166_136_261
         for byte in tag.utf8 { hash = (hash ^ UInt32(byte)) &* 16_777_619 }

@@ -111,6 +111,34 @@ package struct Registry: RegistryDriver {
         try await write { db in try replace(sprite, db) }
     }
 
+    package func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String? {
+        try await read { db in
+            try String.fetchOne(
+                db, sql: "SELECT body FROM policies WHERE sprite = ? AND kind = ?",
+                arguments: [sprite.rawValue, kind.rawValue])
+        }
+    }
+
+    package func setPolicy(_ sprite: SpriteID, _ kind: PolicyKind, _ text: String?) async throws {
+        try await write { db in
+            guard let text else {
+                return try db.execute(
+                    sql: "DELETE FROM policies WHERE sprite = ? AND kind = ?",
+                    arguments: [sprite.rawValue, kind.rawValue])
+            }
+            try db.execute(
+                sql: "INSERT OR REPLACE INTO policies (sprite, kind, body) VALUES (?, ?, ?)",
+                arguments: [sprite.rawValue, kind.rawValue, text])
+        }
+    }
+
+    /// Bases of every sprite, also of those that are being made or destroyed.
+    package func basesInUse() async throws -> Set<BaseName> {
+        try await read { db in
+            Set(try String.fetchAll(db, sql: "SELECT DISTINCT base FROM sprites").map { try BaseName($0) })
+        }
+    }
+
     // MARK: Access
 
     private func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {

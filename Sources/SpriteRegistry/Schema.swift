@@ -62,6 +62,17 @@ enum Schema {
                     ALTER TABLE sprites ADD COLUMN stop_after_seconds INTEGER CHECK (stop_after_seconds >= 0);
                     """)
         }
+        migrator.registerMigration("3 policies") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE policies (
+                        sprite TEXT NOT NULL REFERENCES sprites(id) ON DELETE CASCADE,
+                        kind TEXT NOT NULL,
+                        body TEXT NOT NULL CHECK (json_valid(body)),
+                        PRIMARY KEY (sprite, kind)
+                    ) STRICT, WITHOUT ROWID
+                    """)
+        }
         return migrator
     }
 }

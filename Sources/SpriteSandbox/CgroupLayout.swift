@@ -86,11 +86,21 @@ package struct CgroupLayout: Sendable, Hashable {
             }
         }
         if !isMounted {
-            let result = clinux_mount("cgroup2", root, "cgroup2", 0, nil)
+            // A further view of a mounted cgroup2, where there is one: a mount of its own would set the options of the
+            // whole hierarchy anew, which are the host's business.
+            let result =
+                try unifiedMount().map { clinux_mount($0, root, nil, UInt(MS_BIND), nil) }
+                ?? clinux_mount("cgroup2", root, "cgroup2", 0, nil)
             // EBUSY: another driver of this process was quicker.
             if result != -EBUSY || clinux_filesystem_type(root) != unifiedMagic { try checked(result, "mount cgroup2") }
         }
         return try detect(preferring: own)
+    }
+
+    private static func unifiedMount() throws -> String? {
+        try readSmallFile("/proc/self/mountinfo", bytesMax: 16 << 20).split(separator: "\n")
+            .compactMap { MountLine($0) }
+            .first { $0.type == "cgroup2" && $0.root == "/" && clinux_filesystem_type($0.place) == unifiedMagic }?.place
     }
 
     /// Every controller of the version 1 hierarchy that has this one, as its mount option; nil if none has it.
@@ -105,8 +115,8 @@ package struct CgroupLayout: Sendable, Hashable {
 
     /// Whether mounts made now stay out of the host's view, as far as can be seen.
     ///
-    /// A process with more rights than ours, such as PID 1 of some hosts, does not show its namespace; so every ancestor is
-    /// asked. False only if those that answer all share our mounts.
+    /// A process with more rights than ours, such as PID 1 of some hosts, does not show its namespace; so every
+    /// ancestor is asked. False only if those that answer all share our mounts.
     package static func isMountNamespaceOurs() -> Bool {
         var own = stat()
         guard stat("/proc/self/ns/mnt", &own) == 0 else { return false }
@@ -123,7 +133,9 @@ package struct CgroupLayout: Sendable, Hashable {
     }
 
     private static func parent(of process: Int32) -> Int32? {
-        guard let text = try? readSmallFile("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+        guard let text = try? readSmallFile("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else {
+            return nil
+        }
         let fields = text[text.index(after: end)...].split(separator: " ")
         return fields.count > 1 ? Int32(fields[1]) : nil
     }
@@ -134,6 +146,8 @@ private let legacyMagic: Int64 = 0x0027_E0EB
 
 /// One line of /proc/self/mountinfo; proc(5) describes it.
 private struct MountLine {
+    /// The part of the file system that is mounted.
+    var root: Substring
     var place: String
     var type: Substring
     var options: Set<String>
@@ -143,6 +157,7 @@ private struct MountLine {
         guard fields.count > 6, let separator = fields.firstIndex(of: "-"), fields.count > separator + 3 else {
             return nil
         }
+        root = fields[3]
         place = String(fields[4])
         type = fields[separator + 1]
         options = Set(fields[separator + 3].split(separator: ",").map(String.init))

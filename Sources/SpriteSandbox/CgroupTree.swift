@@ -136,7 +136,9 @@ package struct CgroupTree: Sendable {
         for root in [CgroupLayout.root] + layout.legacy.values {
             for name in try directoryEntries("\(root)/\(group)") {
                 var facts = stat()
-                guard lstat("\(root)/\(group)/\(name)", &facts) == 0, facts.st_mode & S_IFMT == S_IFDIR else { continue }
+                guard lstat("\(root)/\(group)/\(name)", &facts) == 0, facts.st_mode & S_IFMT == S_IFDIR else {
+                    continue
+                }
                 result.insert(name)
             }
         }

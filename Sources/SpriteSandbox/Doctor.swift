@@ -26,7 +26,8 @@ package enum Doctor {
                     "/dev/fuse", "FUSE", .warning, lost: "no lazily loaded runtimes layer", fix: "modprobe fuse"),
                 program(
                     "mkfs.btrfs", .warning, lost: "no pool in an image file", fix: "apt-get install btrfs-progs"),
-                program("mmdebstrap", .warning, lost: "no `base build`; importing works",
+                program(
+                    "mmdebstrap", .warning, lost: "no `base build`; importing works",
                     fix: "apt-get install mmdebstrap"),
             ]
     }

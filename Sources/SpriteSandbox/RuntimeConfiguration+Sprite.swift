@@ -37,7 +37,8 @@ extension RuntimeConfiguration {
             + binds.map {
                 Mount(
                     destination: $0.destination, type: "bind", source: $0.source,
-                    options: ["bind", "nosuid", "nodev"] + ($0.isReadOnly ? ["ro"] : []))
+                    // Writable ones hold images of containers, whose programs may be set-user-ID.
+                    options: ["bind", "nodev"] + ($0.isReadOnly ? ["ro", "nosuid"] : []))
             }
         let mapping = Mapping(containerID: 0, hostID: UserMapping.hostFirst, size: UserMapping.count)
         linux = Linux(

@@ -13,8 +13,8 @@ struct RuntimeProgram: Sendable {
 
     /// Runs a bundle; PID 1 inherits `descriptor` as its descriptor 3.
     ///
-    /// Standard input, output and error of PID 1 are a memory file, not /dev/null: the runtime makes the container's root
-    /// the owner of these three, and would give the host's /dev/null away.
+    /// Standard input, output and error of PID 1 are a memory file, not /dev/null: the runtime makes the container's
+    /// root the owner of these three, and would give the host's /dev/null away.
     ///
     /// - Returns: The pid of PID 1 as the host sees it.
     func run(_ name: String, bundle: String, descriptor: Int32, timeout: Duration) throws -> Int32 {

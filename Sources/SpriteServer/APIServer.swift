@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import ServiceLifecycle
 package import SpriteDomain
+import SpriteProxy
 
 /// What the server needs to know.
 package struct APIServerConfiguration: Sendable {
@@ -22,6 +23,8 @@ package struct APIServerConfiguration: Sendable {
     package var version: String
     /// Where a sprite's own HTTP server is reached; `<name>` and `<port>` are filled in.
     package var urlTemplate = "http://<name>.sprites.localhost:<port>"
+    /// Nil: services are not served.
+    package var services: (any ServiceControl)?
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.
@@ -84,12 +87,16 @@ struct APIService: Sendable {
     let configuration: APIServerConfiguration
     let logger: Logger
     let boundPort: NIOLockedValueBox<Int>
+    let ports = PortWatcher()
+    /// Nil where the configured URL has no place for a sprite's name in its host.
+    let spriteHosts: SpriteHosts?
 
     init(control: any SpriteControl, configuration: APIServerConfiguration, logger: Logger) {
         self.control = control
         self.configuration = configuration
         self.logger = logger
         boundPort = NIOLockedValueBox(configuration.port)
+        spriteHosts = SpriteHosts(template: configuration.urlTemplate)
     }
 
     /// For the HTTP library, whose start-up lines repeat what the daemon says itself.

@@ -10,10 +10,15 @@ import SpriteDomain
 extension APIService {
     /// Answers one request; every way out ends in an answer, as far as the connection still carries one, and a line
     /// in the log.
-    func respond(to exchange: Exchange, refusal: (any Error)?) async {
+    ///
+    /// - Parameter first: For the first request of its connection.
+    func respond(to exchange: Exchange, first: FirstRequest?) async {
+        if let sprite = spriteHosts?.name(exchange.head.headers.first(name: "host")) {
+            return await respondFromSprite(sprite, to: exchange, first: first)
+        }
         let start = ContinuousClock.now
         do {
-            if let refusal { throw refusal }
+            if let refusal = first?.refusal { throw refusal }
             try await dispatch(exchange)
         } catch {
             await answer(error, to: exchange)
@@ -86,6 +91,10 @@ extension APIService {
         case (.checkpoint(let text, let id), _): try await getCheckpoint(exchange, try spriteName(text), id)
         case (.restore(let text, let id), _): try await restore(exchange, try spriteName(text), id)
         case (.undoRestore(let text), _): try await undoRestore(exchange, try spriteName(text))
+        case (.services(let text, let route), _): try await serve(exchange, try spriteName(text), route)
+        case (.policy(let text, let kind), _): try await serve(exchange, try spriteName(text), policy: kind)
+        case (.control(let text), _), (.proxy(let text), _), (.portWatch(let text), _):
+            try await requireUpgrade(exchange, try spriteName(text), route)
         case (.notServed, _): break
         }
     }

@@ -11,6 +11,11 @@ extension SpriteError.Code {
     /// The path exists, but not with this method. HTTP 405.
     static let methodNotAllowed = SpriteError.Code(rawValue: "method_not_allowed")
 
+    /// The path has only a WebSocket. HTTP 426.
+    static let upgradeRequired = SpriteError.Code(rawValue: "upgrade_required")
+    /// Nothing in the sprite answers. HTTP 502.
+    static let badGateway = SpriteError.Code(rawValue: "bad_gateway")
+
     /// The one table from codes to HTTP statuses; a code that is not in it is a fault of ours.
     var httpStatus: HTTPResponseStatus {
         switch self {
@@ -18,6 +23,8 @@ extension SpriteError.Code {
         case .unauthorized: .unauthorized
         case .notFound: .notFound
         case .methodNotAllowed: .methodNotAllowed
+        case .upgradeRequired: .upgradeRequired
+        case .badGateway: .badGateway
         case .alreadyExists, .conflict: .conflict
         case .gone: .gone
         case .tooLarge: .payloadTooLarge

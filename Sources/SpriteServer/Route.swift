@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import SpriteDomain
+
 /// Every path the server knows.
 enum Route: Sendable, Equatable {
     case health
@@ -16,6 +18,11 @@ enum Route: Sendable, Equatable {
     case checkpoint(String, id: String)
     case restore(String, id: String)
     case undoRestore(String)
+    case services(String, ServiceRoute)
+    case policy(String, PolicyKind)
+    case control(String)
+    case proxy(String)
+    case portWatch(String)
     /// Part of the contract and not served yet; clients fall back on a 404.
     case notServed(String, what: String)
 
@@ -44,11 +51,16 @@ enum Route: Sendable, Equatable {
         case (3, "checkpoints") where rest[2] == "restore":
             self = rest[1] == "undo" ? .undoRestore(name) : .restore(name, id: rest[1])
         case (2, "restore") where rest[1] == "undo": self = .undoRestore(name)
-        case (1, "control"): self = .notServed(name, what: "control connections are")
+        case (1, "control"): self = .control(name)
+        case (1, "proxy"): self = .proxy(name)
+        case (2, "ports") where rest[1] == "watch": self = .portWatch(name)
         case (_, "fs"): self = .notServed(name, what: "file operations are")
-        case (_, "services"): self = .notServed(name, what: "services are")
-        case (_, "policy"): self = .notServed(name, what: "policies are")
-        case (1, "proxy"), (_, "ports"): self = .notServed(name, what: "port proxies are")
+        case (_, "services"):
+            guard let route = ServiceRoute(Array(rest.dropFirst())) else { return nil }
+            self = .services(name, route)
+        case (2, "policy"):
+            guard let kind = PolicyKind(rawValue: rest[1]) else { return nil }
+            self = .policy(name, kind)
         default: return nil
         }
     }
@@ -62,6 +74,9 @@ enum Route: Sendable, Equatable {
         case .exec: ["GET", "HEAD", "POST"]
         case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
         case .checkpoint: ["GET", "HEAD", "DELETE"]
+        case .control, .proxy, .portWatch: ["GET"]
+        case .services(_, let route): route.methods
+        case .policy(_, let kind): kind.methods
         case .notServed: []
         }
     }

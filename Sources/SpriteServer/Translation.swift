@@ -18,6 +18,8 @@ extension APIService {
             createdAt: sprite.createdAt.text, updatedAt: sprite.updatedAt.text)
         wire.configuration = API.Configuration(
             memoryMiB: sprite.limits.memoryMiB, cpus: sprite.limits.cpus, pids: sprite.limits.pids)
+        wire.configuration?.freezeAfterSeconds = sprite.idle.freezeAfterSeconds
+        wire.configuration?.stopAfterSeconds = sprite.idle.stopAfterSeconds
         wire.environment = sprite.environment
         wire.urlSettings = API.URLSettings(auth: sprite.urlAuthentication.rawValue)
         wire.labels = sprite.labels
@@ -28,13 +30,29 @@ extension APIService {
     }
 
     func creation(_ body: API.CreateSprite) throws -> SpriteCreation {
-        SpriteCreation(
+        var creation = SpriteCreation(
             name: try SpriteName(body.name),
             base: try body.base.flatMap { $0.isEmpty ? nil : try BaseName($0) },
             limits: try limits(body.configuration, over: ResourceLimits()),
             environment: try checkedEnvironment(body.environment ?? [:]),
             labels: try checkedLabels(body.labels ?? []),
             urlAuthentication: try urlAuthentication(body.urlSettings) ?? .sprite)
+        creation.idle = try idle(body.configuration, over: IdlePolicy())
+        return creation
+    }
+
+    /// The idle times after a change: an absent one stays.
+    func idle(_ change: API.Configuration?, over current: IdlePolicy) throws -> IdlePolicy {
+        for (name, value) in [
+            ("freeze_after_seconds", change?.freezeAfterSeconds), ("stop_after_seconds", change?.stopAfterSeconds),
+        ] {
+            guard let value, !(0...Limits.idleSecondsMax).contains(value) else { continue }
+            throw SpriteError(
+                .invalidRequest, "invalid config: \(name) is \(value), use 0 (never) to \(Limits.idleSecondsMax)")
+        }
+        return IdlePolicy(
+            freezeAfterSeconds: change?.freezeAfterSeconds ?? current.freezeAfterSeconds,
+            stopAfterSeconds: change?.stopAfterSeconds ?? current.stopAfterSeconds)
     }
 
     /// The limits after a change: zero takes one away, an absent one stays.

@@ -87,14 +87,16 @@ final class EventLoop {
         return woken
     }
 
-    private func pause() -> Int32 {
+    private func pause() -> Int64 {
         if !runnable.isEmpty { return 0 }
         while let last = deadlines.last, timers[last.id] == nil { deadlines.removeLast() }
         guard let last = deadlines.last else { return -1 }
-        return Int32(clamping: max(0, (last.deadline - EventLoop.now() + 999_999) / 1_000_000))
+        // A deadline may be as far away as there is time.
+        return (max(last.deadline, EventLoop.now()) - EventLoop.now() + 999) / 1000
     }
 
-    private static func now() -> Int64 {
+    /// Nanoseconds of the monotonic clock.
+    static func now() -> Int64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)

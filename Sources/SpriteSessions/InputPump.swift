@@ -38,7 +38,9 @@ final class InputPump {
                 return
             }
             if isTerminal { _ = clinux_set_nonblocking(descriptor.number, 1) }
-            let count = next.withUnsafeReadableBytes { write(descriptor.number, $0.baseAddress, min($0.count, 64 << 10)) }
+            let count = next.withUnsafeReadableBytes {
+                write(descriptor.number, $0.baseAddress, min($0.count, 64 << 10))
+            }
             if count > 0 {
                 let waiters = session.state.withLock { $0.input.consume(count) }
                 for waiter in waiters { waiter.resume() }

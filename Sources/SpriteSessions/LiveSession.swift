@@ -125,6 +125,12 @@ final class LiveSession {
         send(.signal(session: self.number, number: UInt32(clamping: number)))
     }
 
+    /// The command's first process, as PID 1 says.
+    var process: Int32 {
+        get { session.info.processID }
+        set { session.state.withLock { $0.info.processID = newValue } }
+    }
+
     /// PID 1 told what it has resolved.
     func resolved(command: String, directory: String) {
         record.info.command = command

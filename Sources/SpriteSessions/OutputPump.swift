@@ -21,6 +21,12 @@ final class OutputPump {
     /// More than the kernel holds between the two ends of a terminal.
     private static let terminalBytesMax = 256 << 10
     private static let retry: Duration = .milliseconds(50)
+    /// From 128 KiB in 2 ms on, fewer than 96 KiB are left to gather for up to 4 × 80 µs; the pipe holds 256 KiB.
+    private static let period: Int64 = 2_000_000
+    private static let busyBytes = 128 << 10
+    private static let batchBytes: Int32 = 96 << 10
+    private static let batchPausesMax = 4
+    private static let batchPause: Duration = .microseconds(80)
 
     private let loop: EventLoop
     private let source: Source
@@ -31,6 +37,9 @@ final class OutputPump {
     private var isScheduled = false
     /// Set when the process has ended: how much of what is still there is its own and not a descendant's.
     private var remaining: Int?
+    private var periodStart: Int64 = 0
+    private var periodBytes = 0
+    private var lastPeriodBytes = 0
     /// Bytes that still come are thrown away.
     private var isDiscarding = false
     private var sink: Descriptor?
@@ -64,8 +73,7 @@ final class OutputPump {
     func start() throws {
         // Edge-triggered: no system call to pause, and none while the pipe is merely not empty.
         watch = try loop.watch(watched.number, EventLoop.readable | EventLoop.edge) { [weak self] _ in
-            self?.mayHaveMore = true
-            self?.run()
+            self?.becameReadable()
         }
         schedule()
     }
@@ -103,6 +111,39 @@ final class OutputPump {
         isAtEnd = true
     }
 
+    private func becameReadable() {
+        mayHaveMore = true
+        if !isScheduled { gather(pauses: OutputPump.batchPausesMax) }
+    }
+
+    /// A command that writes without pause would wake this thread and the client for every few kilobytes.
+    private func gather(pauses: Int) {
+        guard pauses > 0, isBusy, remaining == nil, case .pipe(let descriptor) = source,
+            (0..<OutputPump.batchBytes).contains(clinux_readable_bytes(descriptor.number))
+        else { return run() }
+        isScheduled = true
+        loop.after(OutputPump.batchPause) { [weak self] in
+            self?.isScheduled = false
+            self?.gather(pauses: pauses - 1)
+        }
+    }
+
+    /// True while more comes than anybody could look at.
+    private var isBusy: Bool {
+        let age = EventLoop.now() - periodStart
+        return age < 2 * OutputPump.period && max(periodBytes, lastPeriodBytes) >= OutputPump.busyBytes
+    }
+
+    private func count(_ bytes: Int) {
+        let now = EventLoop.now()
+        if now - periodStart >= OutputPump.period {
+            lastPeriodBytes = now - periodStart < 2 * OutputPump.period ? periodBytes : 0
+            periodStart = now
+            periodBytes = 0
+        }
+        periodBytes += bytes
+    }
+
     private func schedule() {
         guard !isScheduled else { return }
         isScheduled = true
@@ -128,6 +169,7 @@ final class OutputPump {
             switch progress {
             case .some:
                 budget -= count
+                self.count(count)
                 if let remaining { self.remaining = remaining - count }
                 if count > 0, !isDiscarding { onBytes(count) }
             case .empty:

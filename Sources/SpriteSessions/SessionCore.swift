@@ -26,7 +26,9 @@ final class SessionCore {
     func sessionsDirectory(_ sprite: SpriteID) -> String { "\(runDirectory)/sessions/\(sprite)" }
 
     /// Makes both sides of a session and enters it.
-    func makeSession(_ number: UInt64, record: SessionRecord, outputs: [Descriptor], files: SessionFiles?) -> LiveSession {
+    func makeSession(
+        _ number: UInt64, record: SessionRecord, outputs: [Descriptor], files: SessionFiles?
+    ) -> LiveSession {
         let token = nextToken
         nextToken += 1
         let session = Session(token: token, info: record.info, files: outputs, thread: thread)

@@ -63,9 +63,11 @@ package final class SessionEngine: SessionDriver {
                 let socket = Descriptor(owning: number)
                 let waiter = Waiter<Void>()
                 let rest = deadline - clock.now
+                let inode = socketInode(sprite)
                 post(waiter) { core in
                     let agent = core.agents[sprite] ?? Agent(sprite: sprite, core: core)
                     core.agents[sprite] = agent
+                    agent.socketInode = inode
                     agent.connect(socket, setup, within: rest, waiter)
                 }
                 return try await waiter.wait()
@@ -82,15 +84,21 @@ package final class SessionEngine: SessionDriver {
 
     package func disconnect(_ sprite: SpriteID) async {
         // Not through a waiter: a cancelled caller's cleanup is done all the same.
-        await withCheckedContinuation { continuation in
+        let inode = await withCheckedContinuation { (continuation: CheckedContinuation<UInt64?, Never>) in
             let isPosted = thread.post { core in
-                core.agents.removeValue(forKey: sprite)?.disconnect()
-                continuation.resume()
+                let agent = core.agents.removeValue(forKey: sprite)
+                agent?.disconnect()
+                continuation.resume(returning: agent?.socketInode)
             }
-            if !isPosted { continuation.resume() }
+            if !isPosted { continuation.resume(returning: nil) }
         }
         removeSessions(sprite)
-        // A socket that somebody listens on belongs to the next sandbox, which is being made already.
+        // Another inode belongs to the next sandbox, which is being made already.
+        if let inode {
+            if inode == socketInode(sprite) { unlink(socketPath(sprite)) }
+            return
+        }
+        // Never connected: a start that failed, or a sandbox that ended while no daemon was there.
         let number = clinux_unix_connect(socketPath(sprite))
         if number >= 0 { close(number) } else if number == -ECONNREFUSED { unlink(socketPath(sprite)) }
     }
@@ -110,6 +118,12 @@ package final class SessionEngine: SessionDriver {
     package func sessions(_ sprite: SpriteID) async -> [SessionInfo] {
         let waiter = Waiter<[SessionInfo]>()
         post(waiter) { waiter.resume(.success($0.agents[sprite]?.running() ?? [])) }
+        return (try? await waiter.wait()) ?? []
+    }
+
+    package func taggedSessions(_ sprite: SpriteID) async -> [any ExecSession] {
+        let waiter = Waiter<[Session]>()
+        post(waiter) { waiter.resume(.success($0.agents[sprite]?.tagged() ?? [])) }
         return (try? await waiter.wait()) ?? []
     }
 
@@ -134,6 +148,11 @@ package final class SessionEngine: SessionDriver {
     }
 
     private func socketPath(_ sprite: SpriteID) -> String { "\(runDirectory)/agents/\(sprite).sock" }
+
+    private func socketInode(_ sprite: SpriteID) -> UInt64? {
+        var facts = stat()
+        return stat(socketPath(sprite), &facts) == 0 ? UInt64(facts.st_ino) : nil
+    }
 
     private func removeSessions(_ sprite: SpriteID) {
         let folder = "\(runDirectory)/sessions/\(sprite)"

@@ -13,16 +13,16 @@ import SpriteSystem
 //
 // | field                                                        | type |
 // |--------------------------------------------------------------|------|
-// | version, 1                                                   | u8   |
+// | version, 2                                                   | u8   |
 // | flags: 1 terminal, 2 has a limit without clients, 4 has size | u8   |
 // | rows, columns                                                | u16  |
 // | created, nanoseconds since 1970                              | u64  |
 // | limit without clients, nanoseconds                           | u64  |
-// | command, directory                                           | text |
+// | command, directory, tag (empty: none)                        | text |
 
 /// What of a session outlives the daemon, apart from what PID 1 keeps.
 struct SessionRecord: Equatable {
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
 
     var info: SessionInfo
     var maxRunAfterDisconnect: Duration?
@@ -39,6 +39,7 @@ struct SessionRecord: Equatable {
         writer.u64(UInt64(bitPattern: maxRunAfterDisconnect?.nanoseconds ?? 0))
         writer.text(info.command)
         writer.text(info.directory)
+        writer.text(info.tag ?? "")
         return writer.bytes
     }
 
@@ -57,6 +58,8 @@ struct SessionRecord: Equatable {
         info = SessionInfo(
             id: id, command: try reader.text(), directory: try reader.text(), isTerminal: flags & 1 != 0,
             terminalSize: flags & 4 != 0 ? size : nil, createdAt: created)
+        let tag = try reader.text()
+        info.tag = tag.isEmpty ? nil : tag
         maxRunAfterDisconnect = flags & 2 != 0 ? .nanoseconds(limit) : nil
         try reader.finish()
     }

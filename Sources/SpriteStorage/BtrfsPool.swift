@@ -81,6 +81,7 @@ package final class BtrfsPool: StorageDriver, BaseStoreDriver {
         try Self.checkWritable(path)
         root = try openDirectory(path)
         pendingMetadata = try PendingMetadata(root)
+        if image != nil { try reserveMetadata() }
         try system("set owner of \(path)") { fchown(root.number, 0, shiftedRoot) }
         try system("set mode of \(path)") { fchmod(root.number, 0o710) }
         try makeDirectory("\(path)/bases", mode: 0o700)
@@ -93,6 +94,15 @@ package final class BtrfsPool: StorageDriver, BaseStoreDriver {
         try ensureTemplate(inodes: reservedInodes)
         try cleanUnfinishedBases()
         withExtendedLifetime(lockFile) {}
+    }
+
+    /// Gives the filesystem's structure room of its own, a tenth of the pool up to 1 GiB.
+    ///
+    /// A new filesystem has 8 MiB for it and takes more when needed. Once files have filled everything else there is
+    /// no more: then neither checkpoints nor deleting work. Moving what is there makes a first piece of full size.
+    private func reserveMetadata() throws {
+        guard let allocated = pendingMetadata.allocatedBytes, allocated < 16 << 20 else { return }
+        try runTool("btrfs", ["-q", "balance", "start", "-f", "-m", path])
     }
 
     private static func takeLock(_ path: String) throws -> Descriptor {

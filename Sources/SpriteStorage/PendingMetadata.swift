@@ -31,6 +31,9 @@ struct PendingMetadata: Sendable {
         return reserved + pinned > 1 << 20 || setAside - min(setAside, global) > 24 << 20
     }
 
+    /// What is set apart for the filesystem's structure; files cannot take it.
+    var allocatedBytes: UInt64? { read("metadata/total_bytes") }
+
     private func read(_ name: String) -> UInt64? {
         guard let text = try? readSmallFile("\(folder)/\(name)", bytesMax: 64) else { return nil }
         return UInt64(text.prefix { $0 != "\n" })

@@ -32,6 +32,8 @@ final class ExecChannelHandler: ChannelDuplexHandler {
     private let state: ExecState
     private let place: String
     private var isTerminal: Bool
+    /// The bytes are those of a TCP connection: the first text says that it is there, and Close 1000 ends it.
+    private let isProxy: Bool
     private var readIsHeld = false
     private var closeWasSent = false
     private var lastSign: NIODeadline = .now()
@@ -39,7 +41,8 @@ final class ExecChannelHandler: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
 
     /// - Parameter place: The server's base URL, for messages.
-    init(state: ExecState, isTerminal: Bool, place: String) {
+    init(state: ExecState, isTerminal: Bool, isProxy: Bool = false, place: String) {
+        self.isProxy = isProxy
         self.state = state
         self.isTerminal = isTerminal
         self.place = place
@@ -49,6 +52,10 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        guard context.channel.isActive else {
+            // It ended before it got here, and nobody will tell us again.
+            return state.finish(.failed(lost("it was closed before the command ended")))
+        }
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let reader = NIOLoopBound(self, eventLoop: context.eventLoop)
         state.onRoom { [eventLoop = context.eventLoop] in
@@ -121,6 +128,11 @@ final class ExecChannelHandler: ChannelDuplexHandler {
             var data = frame.unmaskedData
             let code = data.readInteger(as: UInt16.self)
             let reason = String(buffer: data)
+            if isProxy {
+                let lost = SpritesError(.connectionLost, reason.isEmpty ? "the connection was closed" : reason)
+                state.finish(code == 1000 ? .exited(0) : .failed(lost))
+                return close(context, answering: true)
+            }
             let why = code == 1001 ? "the server is stopping" : "the server closed it with \(code ?? 1005) \(reason)"
             state.finish(.failed(lost(why.trimmedEnd)))
             close(context, answering: true)
@@ -131,6 +143,8 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     private func readBinary(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
         var data = data
+        // A command that cannot be started has an exit code and a line of explanation, but no session.
+        state.started(ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
         guard !isTerminal else { return deliver(.stdout, data, context) }
         switch data.readInteger(as: UInt8.self) {
         case API.Stream.stdout:
@@ -155,6 +169,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
     }
 
     private func readText(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
+        if isProxy { return state.started(ExecState.Greeting(sessionID: "", isTerminal: true)) }
         guard let message = try? JSONDecoder().decode(API.TextMessage.self, from: Data(data.readableBytesView)) else { return }
         switch message.type {
         case "session_info":
@@ -164,6 +179,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
             guard let code = message.exitCode else {
                 return state.finish(.failed(SpritesError(.invalidResponse, "the exit message holds no code")))
             }
+            state.started(ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
             state.finish(.exited(Int32(truncatingIfNeeded: code)))
             // The server closes next; if it does not, we do.
             let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
@@ -171,8 +187,12 @@ final class ExecChannelHandler: ChannelDuplexHandler {
                 let (handler, context) = bound.value
                 handler.close(context, answering: false)
             }
+        case "port_opened", "port_closed":
+            guard let port = message.port, (1...65535).contains(port) else { return }
+            state.portChanged(
+                PortChange(isOpen: message.type == "port_opened", port: port, address: message.address ?? "localhost"))
         default:
-            break  // Keepalives, ports, and what newer servers say.
+            break  // Keepalives, and what newer servers say.
         }
     }
 

@@ -34,14 +34,19 @@ final class ExecState: Sendable {
         var discards = false
         var isPaused = false
         var resumeReading: (@Sendable () -> Void)?
+        var onPort: (@Sendable (PortChange) -> Void)?
+        /// Before somebody asked.
+        var ports: [PortChange] = []
     }
 
     private let storage = NIOLockedValueBox(Storage())
 
     // MARK: The handler's side
 
+    /// The command is known to exist; the first call counts.
     func started(_ greeting: Greeting) {
-        let waiter = storage.withLockedValue { storage in
+        let waiter = storage.withLockedValue { storage -> CheckedContinuation<Greeting, any Error>? in
+            guard storage.greeting == nil else { return nil }
             storage.greeting = greeting
             defer { storage.greetingWaiter = nil }
             return storage.greetingWaiter
@@ -83,6 +88,24 @@ final class ExecState: Sendable {
             }
         }
         resumptions?()
+    }
+
+    func portChanged(_ change: PortChange) {
+        let action = storage.withLockedValue { storage in
+            if storage.onPort == nil, storage.ports.count < 64 { storage.ports.append(change) }
+            return storage.onPort
+        }
+        action?(change)
+    }
+
+    /// Sets who is told of ports, also of those that were opened before.
+    func onPort(_ action: @escaping @Sendable (PortChange) -> Void) {
+        let earlier = storage.withLockedValue { storage in
+            storage.onPort = action
+            defer { storage.ports = [] }
+            return storage.ports
+        }
+        for change in earlier { action(change) }
     }
 
     var hasEnded: Bool { storage.withLockedValue { $0.ending != nil } }

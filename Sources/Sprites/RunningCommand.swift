@@ -45,6 +45,11 @@ public final class RunningCommand: Sendable {
             ExecChannelHandler(state: state, isTerminal: isTerminal, place: place)
         }
         client.opened(channel)
+        // A server that accepts and then says nothing must not be waited for without end.
+        let limit = channel.eventLoop.scheduleTask(in: TimeAmount(client.options.requestTimeout)) {
+            state.finish(.failed(SpritesError(.timeout, "no answer from \(place) in time")))
+        }
+        defer { limit.cancel() }
         do {
             let greeting = try await state.greeting()
             return RunningCommand(client: client, channel: channel, state: state, greeting: greeting)
@@ -100,6 +105,11 @@ public final class RunningCommand: Sendable {
     ///
     /// - Throws: ``SpritesError`` with `.connectionLost` if the connection ended first.
     public func exitCode() async throws -> Int32 { try await state.exitCode() }
+
+    // MARK: Ports
+
+    /// Sets who is told when its processes begin or cease to listen on TCP ports, also of those that already do.
+    public func onPort(_ action: @escaping @Sendable (PortChange) -> Void) { state.onPort(action) }
 
     // MARK: Input
 

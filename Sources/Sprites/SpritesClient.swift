@@ -43,6 +43,7 @@ public final class SpritesClient: Sendable {
     let webSockets: WebSocketDialer
     let options: Options
     private let group: MultiThreadedEventLoopGroup
+    var eventLoopGroup: any EventLoopGroup { group }
     private let isClosed = NIOLockedValueBox(false)
     private let sessions = NIOLockedValueBox<[ObjectIdentifier: any Channel]>([:])
 
@@ -61,6 +62,8 @@ public final class SpritesClient: Sendable {
         var configuration = HTTPClient.Configuration(redirectConfiguration: .disallow, decompression: .disabled)
         configuration.timeout.connect = .seconds(10)
         configuration.httpVersion = .http1Only
+        // Otherwise a refused connection is tried again for ten seconds before anybody hears of it.
+        configuration.connectionPool.retryConnectionEstablishment = false
         configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
         if address.isSecure {
             var tlsConfiguration = TLSConfiguration.makeClientConfiguration()

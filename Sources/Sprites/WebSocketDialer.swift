@@ -31,7 +31,7 @@ struct WebSocketDialer: Sendable {
     ///
     /// - Throws: ``SpritesError``: the server's own error when it refuses the upgrade.
     func connect(
-        _ path: String, timeout: Duration, handler: @escaping @Sendable () -> ExecChannelHandler
+        _ path: String, timeout: Duration, handler: @escaping @Sendable () -> any ChannelHandler
     ) async throws -> any Channel {
         let start = ContinuousClock.now
         let opened = NIOLockedValueBox<(channel: (any Channel)?, cancelled: Bool)>((nil, false))
@@ -70,7 +70,7 @@ struct WebSocketDialer: Sendable {
     private func bootstrap(
         _ path: String, _ timeout: Duration,
         _ opened: NIOLockedValueBox<(channel: (any Channel)?, cancelled: Bool)>,
-        _ handler: @escaping @Sendable () -> ExecChannelHandler
+        _ handler: @escaping @Sendable () -> any ChannelHandler
     ) async throws -> EventLoopFuture<Outcome> {
         let readSizes = AdaptiveRecvByteBufferAllocator(minimum: 4 << 10, initial: 16 << 10, maximum: Self.readBytesMax)
         let bootstrap = ClientBootstrap(group: group)
@@ -103,7 +103,7 @@ struct WebSocketDialer: Sendable {
     }
 
     private func configuration(
-        _ path: String, _ handler: @escaping @Sendable () -> ExecChannelHandler
+        _ path: String, _ handler: @escaping @Sendable () -> any ChannelHandler
     ) -> NIOUpgradableHTTPClientPipelineConfiguration<Outcome> {
         let upgrader = NIOTypedWebSocketClientUpgrader<Outcome>(
             maxFrameSize: Self.messageBytesMax,

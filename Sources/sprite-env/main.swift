@@ -18,6 +18,7 @@ case "init":
         say("sprite-env: cannot run as PID 1: \(error)\n", to: STDERR_FILENO)
         exit(1)
     }
+case "fs": exit(FileCommand.run(Array(CommandLine.arguments.dropFirst(2))))
 case "--version": say("sprite-env \(Help.version)\n", to: STDOUT_FILENO)
 case "--help", "help", "-h", nil: say(Help.text, to: STDOUT_FILENO)
 case .some(let name):

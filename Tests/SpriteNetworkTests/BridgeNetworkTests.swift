@@ -99,7 +99,8 @@ struct BridgeNetworkTests {
             let gateway = try #require(run(in: a, "ip route show default | cut -d' ' -f3 | tr -d '\\n'"))
             let connect = "timeout 1 bash -c 'echo >/dev/tcp/%/\(port)'"
             #expect(run(in: a, connect.replacing("%", with: gateway)) == nil)
-            let hosts = try runTool("sh", ["-c", "ip -o -4 address show scope global | tr -s ' ' | cut -d' ' -f4 | cut -d/ -f1"])
+            let hosts = try runTool(
+                "sh", ["-c", "ip -o -4 address show scope global | tr -s ' ' | cut -d' ' -f4 | cut -d/ -f1"])
             for host in hosts.standardOutput.split(separator: "\n") {
                 #expect(run(in: a, connect.replacing("%", with: host)) == nil, "\(host):\(port)")
             }

@@ -10,7 +10,9 @@ struct SubnetTests {
         #expect(IPv4Address(text)?.description == text)
     }
 
-    @Test(arguments: ["", "1", "1.2.3", "1.2.3.4.5", "256.0.0.1", "1.2.3.4 ", "-1.2.3.4", "1..2.3", "0001.2.3.4", "a.b.c.d"])
+    @Test(arguments: [
+        "", "1", "1.2.3", "1.2.3.4.5", "256.0.0.1", "1.2.3.4 ", "-1.2.3.4", "1..2.3", "0001.2.3.4", "a.b.c.d",
+    ])
     func `what is no address is refused`(_ text: String) {
         #expect(IPv4Address(text) == nil)
     }
@@ -43,14 +45,17 @@ struct SubnetTests {
         let wide = try #require(Subnet("10.0.0.0/8"))
         let first = try #require(Subnet.choose(tag: "x", routes: [wide]))
         #expect(Subnet.choose(tag: "x", routes: [wide, first]) != first)
-        let all = (0..<1024).compactMap { Subnet(network: IPv4Address(rawValue: 0x0A40_0000 | $0 << 12), prefixLength: 20) }
+        let all = (0..<1024).compactMap {
+            Subnet(network: IPv4Address(rawValue: 0x0A40_0000 | $0 << 12), prefixLength: 20)
+        }
         #expect(Subnet.choose(tag: "x", routes: all) == nil)
     }
 }
 
 struct NameServerTests {
     @Test func `the host's name servers are taken`() {
-        let text = "# comment\nsearch example.org\nnameserver 192.0.2.53\nnameserver 2001:db8::1\nnameserver\t10.0.0.1\n"
+        let text =
+            "# comment\nsearch example.org\nnameserver 192.0.2.53\nnameserver 2001:db8::1\nnameserver\t10.0.0.1\n"
         #expect(NameServers.choose(resolvConf: text, resolved: "") == ["192.0.2.53", "10.0.0.1"])
     }
 

@@ -57,7 +57,9 @@ final class SandboxFixture {
 
     func start(_ id: SpriteID, limits: ResourceLimits = .init()) async throws -> Sandbox {
         var sockets: [Int32] = [-1, -1]
-        try system("socketpair") { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &sockets) }
+        try system("socketpair") {
+            socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &sockets)
+        }
         let inner = Descriptor(owning: sockets[1])
         shells[id] = Descriptor(owning: sockets[0])
         var user: Int32 = -1
@@ -99,7 +101,7 @@ final class SandboxFixture {
         }
     }
 
-    func close_() async throws {
+    func tearDown() async throws {
         for id in shells.keys { try await driver.destroy(id) }
         driver.removeEverything()
         for folder in try directoryEntries("\(directory)/roots") {
@@ -149,8 +151,8 @@ func withSandboxes(
 ) async throws {
     let fixture = try SandboxFixture(initArguments: initArguments)
     do { try await body(fixture) } catch {
-        try? await fixture.close_()
+        try? await fixture.tearDown()
         throw error
     }
-    try await fixture.close_()
+    try await fixture.tearDown()
 }

@@ -77,7 +77,7 @@ import Testing
 
     @Test(arguments: [(0, [0x03, 0xE8]), (3, [0x0F, 0xA0])] as [(Int, [UInt8])])
     func `a terminal ends with a text and a close code`(_ code: Int, _ close: [UInt8]) async throws {
-        try await withSprite { port, _ in
+        try await withSprite({ $0.timing.closeHandshake = .seconds(30) }) { port, _ in
             try await RawClient.connect(port) { client in
                 _ = try await client.upgrade(exec + "?cmd=say&cmd=out&cmd=&cmd=\(code)&tty=true&rows=40&cols=120")
                 let info = try await client.frame().text
@@ -169,13 +169,14 @@ import Testing
                 try await RawClient.connect(port) { client in
                     _ = try await client.upgrade(exec + "?cmd=missing-user" + (terminal ? "&tty=true" : ""))
                     let frames = try await client.framesToClose()
-                    #expect(frames[0].text.contains("sprite: cannot run: there is no user 'nobody-here'"))
+                    #expect(frames[0].text.contains(#""type":"session_info""#))
+                    #expect(frames[1].text.contains("sprite: cannot run: there is no user 'nobody-here'"))
                     if terminal {
-                        #expect(frames[1].text.contains(#""exit_code":127"#))
-                        #expect(frames[2].bytes == [0x0F, 0xA0])
+                        #expect(frames[2].text.contains(#""exit_code":127"#))
+                        #expect(frames[3].bytes == [0x0F, 0xA0])
                     } else {
-                        #expect(frames[0].bytes.first == 2)
-                        #expect(frames[1].bytes == [3, 127])
+                        #expect(frames[1].bytes.first == 2)
+                        #expect(frames[2].bytes == [3, 127])
                     }
                 }
             }

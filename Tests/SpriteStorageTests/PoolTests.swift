@@ -160,20 +160,8 @@ struct PoolTests {
             try await pool.snapshot(other, as: .version(1))
             try writeBytes("\(pool.upper(full))/big", 2 << 30)
             try? await pool.flush(full)
-            // Small files end up in the metadata, whose room is counted apart.
-            var index = 0
-            while (try? writeText("\(pool.upper(full))/s\(index)", String(repeating: "x", count: 1500))) != nil {
-                index += 1
-                guard index < 300_000 else { break }
-            }
-            var refused: SpriteError?
-            for version in 1..<2000 where refused == nil {
-                do {
-                    try await pool.snapshot(full, as: .version(UInt32(version)))
-                    try? writeText("\(pool.upper(full))/s\(version)", "changed \(version)")
-                } catch let error as SpriteError { refused = error }
-            }
-            if let refused { #expect(refused.code == .noSpace) }
+            // Checkpoints need only metadata, which has room of its own.
+            for version in 1...200 { try await pool.snapshot(full, as: .version(UInt32(version))) }
             #expect(try await pool.space().availableBytes < 32 << 20)
             try await pool.deleteDisk(full)
             await pool.finishTrash()
@@ -196,7 +184,8 @@ struct PoolTests {
             await pool.close()
             let third = try await fixture.open()
             #expect(readText("\(third.upper(sprite))/file") == "x")
-            let devices = try runTool("losetup", ["--noheadings", "--output", "NAME", "-j", "\(fixture.data)/pool.img"])
+            let image = "\(fixture.data)/pool.img"
+            let devices = try runTool("losetup", ["--noheadings", "--output", "NAME", "-j", image])
             #expect(devices.standardOutput.split(separator: "\n").count == 1)
             await third.close()
             withExtendedLifetime(survivor) {}

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Sprites
 
-struct CommandTests {
+@Suite(.timeLimit(.minutes(1))) struct CommandTests {
     @Test func `output is sorted by stream and the exit code is the command's`() async throws {
         let target = Mutex("")
         let result = try await FakeServer.with(script: { connection in
@@ -94,6 +94,16 @@ struct CommandTests {
         #expect(error?.code == (loss == .noCode ? .invalidResponse : .connectionLost))
     }
 
+    @Test func `a command that cannot start has an exit code but no session`() async throws {
+        let result = try await FakeServer.with(script: { connection in
+            let request = try connection.readRequest()
+            try connection.upgrade(
+                request, early: FakeConnection.binary(2, "no such user\n") + FakeConnection.frame(2, [3, 127]))
+            connection.waitForClose()
+        }) { try await $0.sprite("demo").command("true").run() }
+        #expect(result == CommandResult(exitCode: 127, stdout: [], stderr: Array("no such user\n".utf8)))
+    }
+
     @Test func `a refusal is the server's own error`() async throws {
         let error = await #expect(throws: SpritesError.self) {
             try await FakeServer.with(script: { connection in
@@ -151,7 +161,7 @@ struct CommandTests {
         #expect(running)
     }
 
-    @Test(.timeLimit(.minutes(1))) func `cancelling a run ends it at once`() async throws {
+    @Test func `cancelling a run ends it at once`() async throws {
         try await FakeServer.with(script: { connection in
             let request = try connection.readRequest()
             try connection.upgrade(request, early: FakeConnection.info() + FakeConnection.binary(1, "x"))
@@ -164,7 +174,7 @@ struct CommandTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func `output nobody reads stops the server, and nothing of it is lost`() async throws {
+    @Test func `output nobody reads stops the server, and nothing of it is lost`() async throws {
         let total = 64 << 20
         let sent = Atomic(0)
         let sum = try await FakeServer.with(script: { connection in

@@ -32,7 +32,11 @@ final class FakeServer: Sendable {
         Thread.detachNewThread {
             while true {
                 let socket = accept(listener, nil, nil)
-                guard socket >= 0 else { return }
+                // Closed here and nowhere else: its number would else be another server's while we accept on it.
+                guard socket >= 0 else {
+                    Glibc.close(listener)
+                    return
+                }
                 Thread.detachNewThread {
                     let connection = FakeConnection(socket)
                     try? script(connection)
@@ -42,9 +46,8 @@ final class FakeServer: Sendable {
         }
     }
 
+    /// Ends the thread that accepts; to be called exactly once.
     func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
-
-    deinit { Glibc.close(listener) }
 
     /// Runs `body` with a client of a server that follows `script`.
     static func with<Result: Sendable>(
@@ -189,7 +192,7 @@ private func sha1(_ message: [UInt8]) -> [UInt8] {
     var state: [UInt32] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0]
     var bytes = message + [0x80]
     while bytes.count % 64 != 56 { bytes.append(0) }
-    bytes += (0..<8).reversed().map { UInt8(truncatingIfNeeded: message.count * 8 >> ($0 * 8)) }
+    bytes += (0..<8).reversed().map { UInt8(truncatingIfNeeded: (message.count * 8) >> ($0 * 8)) }
     func rotate(_ value: UInt32, _ count: UInt32) -> UInt32 { value << count | value >> (32 - count) }
     for block in stride(from: 0, to: bytes.count, by: 64) {
         var words = (0..<16).map { word in

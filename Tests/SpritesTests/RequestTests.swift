@@ -6,7 +6,7 @@ import Testing
 
 @testable import Sprites
 
-struct RequestTests {
+@Suite(.timeLimit(.minutes(1))) struct RequestTests {
     @Test func `a list goes through all pages`() async throws {
         let names = try await FakeServer.with(script: { connection in
             while true {
@@ -88,6 +88,7 @@ struct RequestTests {
 
     @Test func `nobody listening is told from a lost connection`() async throws {
         let server = try FakeServer { _ in }
+        defer { server.stop() }
         let port = server.port
         let lost = await #expect(throws: SpritesError.self) {
             try await SpritesClient.with(baseURL: "http://127.0.0.1:\(port)", token: "t") {
@@ -124,7 +125,7 @@ struct RequestTests {
             """
             {"type":"info","data":"Creating checkpoint...","time":"2026-02-03T04:05:06Z"}
 
-            {"type":"future","data":7}
+            {"type":"future","more":7}
             {"type":"complete","data":"Checkpoint v4 created","checkpoint_id":"v4","flush_ms":1.25,"snapshot_ms":5}
             """)
         #expect(created == CreatedCheckpoint(id: "v4", flush: .microseconds(1250), snapshot: .milliseconds(5)))

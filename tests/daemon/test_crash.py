@@ -4,6 +4,7 @@
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ SPRITES = 4
 #: Restores that are compared after each round; the last round compares all.
 COMPARED = 2
 CHECKPOINTS_KEPT = 12
+IDENTIFIER = re.compile("[0-9a-f]{16}")
 
 
 @pytest.mark.timeout(60 * 60)
@@ -44,6 +46,7 @@ def test_a_daemon_that_is_killed_at_any_moment_loses_nothing(new_daemon: Callabl
     for one in api.all_sprites():
         api.destroy(one["name"])
     assert daemon.terminate() == 0
+    daemon.tool("cleanup")
     left = host_state(daemon.tag, daemon.data_directory).added_since(before)
     assert left == {}, f"left on the host: {left}"
 
@@ -119,5 +122,5 @@ def compare_disk(daemon: Daemon, models: list[SpriteModel]) -> None:
     assert found == expected, f"only on disk: {found - expected}, only in the registry: {expected - found}"
     groups = {Path(path).name for path in host_state(daemon.tag, daemon.data_directory).cgroups}
     identifiers = {one["id"].removeprefix("sprite-") for one in daemon.api().all_sprites()}
-    strangers = {name for name in groups if len(name) == 16 and name not in identifiers}
+    strangers = {name for name in groups if IDENTIFIER.fullmatch(name)} - identifiers
     assert not strangers, f"cgroups of sprites that are not there: {strangers}"

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from support import programs
 from support.daemon import Daemon
 from support.exec import shell
-from support.host import host_state
+from support.host import host_state, subvolumes
+from support.wait import eventually
 
 
 def test_two_daemons_with_sprites_of_the_same_name(new_daemon: Callable[..., Daemon]) -> None:
@@ -28,10 +29,8 @@ def test_two_daemons_with_sprites_of_the_same_name(new_daemon: Callable[..., Dae
     assert shell(daemons[0].api(), "same", "cat file") == "0\n"
 
 
-def test_nothing_is_left_on_the_host_when_the_sprites_are_gone(new_daemon: Callable[..., Daemon]) -> None:
-    daemon = new_daemon(started=False)
-    before = host_state(daemon.tag, daemon.data_directory)
-    daemon.start()
+def use_and_delete(daemon: Daemon) -> None:
+    """Sprites with processes, checkpoints, restores and a fork, through a crash; then none."""
     api = daemon.api()
     for number in range(4):
         name = f"s{number}"
@@ -45,9 +44,51 @@ def test_nothing_is_left_on_the_host_when_the_sprites_are_gone(new_daemon: Calla
     api = daemon.api()
     for one in api.all_sprites():
         api.destroy(one["name"])
+
+
+def test_nothing_of_deleted_sprites_is_left_while_the_daemon_runs(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    before = host_state(daemon.tag, daemon.data_directory)
+    disks = subvolumes(daemon.pid, daemon.data_directory / "pool")
+    use_and_delete(daemon)
+
+    def left() -> dict[str, list[str]]:
+        added = host_state(daemon.tag, daemon.data_directory).added_since(before)
+        # The daemon is another process now, has its own mounts, and makes networks ahead of their use.
+        ahead = [link for link in added.pop("links", []) if not link.startswith(f"spv{daemon.tag}")]
+        added["processes"] = [one for one in added.get("processes", []) if " serve --data-dir " not in one]
+        added.pop("mounts", None)
+        return {kind: names for kind, names in (added | {"links": ahead}).items() if names}
+
+    eventually(lambda: left() == {}, "nothing is left of the sprites", 10)
+    assert left() == {}
+    eventually(lambda: subvolumes(daemon.pid, daemon.data_directory / "pool") == disks, "their disks are gone", 30)
+
+
+def test_nothing_is_left_on_the_host_when_a_daemon_without_sprites_ends(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(started=False)
+    before = host_state(daemon.tag, daemon.data_directory)
+    daemon.start()
+    use_and_delete(daemon)
     assert daemon.terminate() == 0
     left = host_state(daemon.tag, daemon.data_directory).added_since(before)
     assert left == {}, f"left on the host: {left}"
+
+
+def test_cleanup_takes_running_sprites_off_the_host_and_keeps_their_disks(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon(started=False)
+    before = host_state(daemon.tag, daemon.data_directory)
+    daemon.start()
+    api = daemon.api()
+    api.create("kept")
+    shell(api, "kept", "echo data > file; sleep 300 >/dev/null 2>&1 &")
+    api.checkpoint("kept")
+    daemon.kill()
+    daemon.tool("cleanup")
+    left = host_state(daemon.tag, daemon.data_directory).added_since(before)
+    assert left == {}, f"left on the host: {left}"
+    daemon.start()
+    assert shell(daemon.api(), "kept", "cat file; pgrep -x sleep | wc -l") == "data\n0\n"
 
 
 def test_a_second_daemon_on_the_same_data_directory_is_refused(new_daemon: Callable[..., Daemon]) -> None:

@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """What a sprite looks like from inside, and what it cannot reach."""
 
+import platform
 from collections.abc import Callable
 
 import pytest
@@ -65,18 +66,18 @@ def test_root_inside_cannot_touch_the_host(api: Api, sprite: str, attack: str) -
 
 
 def test_forbidden_system_calls_are_refused(api: Api, sprite: str) -> None:
-    script = (
-        "import ctypes, errno\n"
-        "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "calls = {'kexec_load': 246, 'init_module': 175, 'bpf': 321, 'perf_event_open': 298, 'userfaultfd': 323,\n"
-        "  'io_uring_setup': 425, 'open_by_handle_at': 304, 'swapon': 167, 'reboot': 169, 'settimeofday': 164,\n"
-        "  'keyctl': 250, 'add_key': 248, 'finit_module': 313, 'acct': 163, 'quotactl': 179}\n"
-        "for name, number in calls.items():\n"
-        "    result = libc.syscall(number, 0, 0, 0, 0, 0)\n"
-        "    code = ctypes.get_errno()\n"
-        "    if result >= 0 or code not in (errno.EPERM, errno.ENOSYS): print(name, result, code)\n"
-    )
-    assert root_shell(api, sprite, f'python3 -c "{script}"') == ""
+    numbers = {
+        "kexec_load": 246, "init_module": 175, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
+        "io_uring_setup": 425, "open_by_handle_at": 304, "swapon": 167, "reboot": 169, "settimeofday": 164,
+        "keyctl": 250, "add_key": 248, "finit_module": 313, "acct": 163, "quotactl": 179,
+    }  # fmt: skip
+    if platform.machine() != "x86_64":
+        return  # other numbers there
+    # EPERM and ENOSYS are refusals; anything else came from a call that was let through.
+    script = 'for (@ARGV) { my $r = syscall($_, 0, 0, 0, 0, 0, 0); my $e = $! + 0; print "$_ $r $e\\n" if $r >= 0 || ($e != 1 && $e != 38) }'
+    arguments = [str(number) for number in numbers.values()]
+    result = run(api, sprite, "sudo", "perl", "-e", script, *arguments)
+    assert (result.text, result.code) == ("", 0), (numbers, result)
 
 
 def test_the_terminal_cannot_be_typed_into(api: Api, sprite: str) -> None:

@@ -116,7 +116,8 @@ class Daemon:
         return self.process is not None and self.process.poll() is None
 
     def tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        written = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in written if '"message":"request"' not in line][-lines:])
 
     def remove(self) -> None:
         """Deletes every sprite, stops the daemon, deletes the data directory."""
@@ -128,4 +129,5 @@ class Daemon:
         self.terminate()
         for client in self._clients:
             client.close()
+        self.tool("cleanup")
         shutil.rmtree(self.data_directory)

@@ -86,7 +86,11 @@ def _processes() -> Iterator[tuple[int, str]]:
         try:
             command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             groups = Path(f"/proc/{name}/cgroup").read_text().replace("\n", " ")
+            # Of a sprite whose daemon was killed, the host's own process 1 is the parent, and it takes its time.
+            is_zombie = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
+            continue
+        if is_zombie:
             continue
         if command.startswith(("python", "/usr/bin/python", "pytest")) or "pytest" in command:
             continue

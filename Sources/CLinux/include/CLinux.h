@@ -7,6 +7,7 @@
 #include "CLinuxMount.h"
 #include "CLinuxNamespaces.h"
 #include "CLinuxNetwork.h"
+#include "CLinuxSocket.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStorage.h"
 #include "CLinuxSync.h"

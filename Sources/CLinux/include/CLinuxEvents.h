@@ -23,8 +23,8 @@ int clinux_poller(void);
 /// Adds a descriptor, or changes what is waited for. Returns 0 or -errno.
 int clinux_watch(int poller, int descriptor, uint32_t events, uint64_t token);
 int clinux_unwatch(int poller, int descriptor);
-/// Waits for at most `milliseconds` (-1: for ever). Returns how many events were written, 0 also after a signal, or -errno.
-int clinux_wait_events(int poller, clinux_event *events, int count, int milliseconds);
+/// Waits for at most `microseconds` (-1: for ever). Returns how many events were written, 0 also after a signal, or -errno.
+int clinux_wait_events(int poller, clinux_event *events, int count, int64_t microseconds);
 
 /// eventfd(2), non-blocking and close-on-exec. Returns a descriptor or -errno.
 int clinux_wakeup(void);

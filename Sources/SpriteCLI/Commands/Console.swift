@@ -17,11 +17,11 @@ struct Console: AsyncParsableCommand {
     @Option(help: "User name or number; otherwise sprite.")
     var user: String?
 
-    @Flag(help: .hidden)
+    @Flag(help: "Do not forward ports that are opened in it to this machine.")
     var noPortForward = false
 
     func run() async throws {
-        try await Self.open(try Context(global).sprite(name), user: user)
+        try await Self.open(try Context(global).sprite(name), user: user, forwardsPorts: !noPortForward)
     }
 
     /// The login shell of the user inside; /bin/sh is what every base has.
@@ -29,11 +29,15 @@ struct Console: AsyncParsableCommand {
         for s in "$SHELL" /bin/bash /bin/sh; do [ -x "$s" ] && exec "$s" -l; done
         """#
 
-    static func open(_ sprite: Sprite, user: String? = nil) async throws -> Never {
+    static func open(_ sprite: Sprite, user: String? = nil, forwardsPorts: Bool = true) async throws -> Never {
         var options = CommandOptions()
         options.user = user
         addTerminal(to: &options)
         let running = try await sprite.command(["/bin/sh", "-c", shell], options).start()
+        if forwardsPorts {
+            let forwarding = PortForwarding(sprite, isTerminal: true)
+            running.onPort { forwarding.changed($0) }
+        }
         try await SessionRunner(sprite: sprite.name, command: running).run()
     }
 

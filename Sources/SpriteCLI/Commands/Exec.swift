@@ -29,14 +29,11 @@ struct Exec: AsyncParsableCommand {
     @Option(help: "User name or number; otherwise sprite.")
     var user: String?
 
-    @Flag(help: .hidden)
+    @Flag(help: "Do not forward ports that the command opens to this machine.")
     var noPortForward = false
 
-    @Argument(parsing: .captureForPassthrough, help: "The command and its arguments.")
-    var command: [String] = []
-
     func run() async throws {
-        let arguments = try passedArguments(command)
+        let arguments = PassedCommand.arguments
         guard !arguments.isEmpty else { throw UsageError("no command is given; use sprite exec -- COMMAND...") }
         let sprite = try Context(global).sprite()
         var options = CommandOptions()
@@ -45,18 +42,10 @@ struct Exec: AsyncParsableCommand {
         options.environment = try parseEnvironment(environment)
         if tty { Console.addTerminal(to: &options) }
         let running = try await sprite.command(arguments, options).start()
+        if !noPortForward {
+            let forwarding = PortForwarding(sprite, isTerminal: tty)
+            running.onPort { forwarding.changed($0) }
+        }
         try await SessionRunner(sprite: sprite.name, command: running).run()
     }
-}
-
-/// What follows our own options, without the `--` in front of it.
-///
-/// - Throws: ``UsageError`` for an option that is none of ours.
-func passedArguments(_ arguments: [String]) throws -> [String] {
-    guard let first = arguments.first else { return [] }
-    if first == "--" { return Array(arguments.dropFirst()) }
-    guard !first.hasPrefix("-") else {
-        throw UsageError("unknown option '\(first)'; the command and its options follow after --")
-    }
-    return arguments
 }

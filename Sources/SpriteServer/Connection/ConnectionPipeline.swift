@@ -9,6 +9,7 @@ import SpriteDomain
 
 enum ConnectionOutcome: Sendable {
     case http(HTTPConnectionChannel)
+    case tunnel(NIOAsyncChannel<ByteBuffer, ByteBuffer>, @Sendable (TunnelConnection) async -> Void)
     case webSocket(WebSocketChannel, @Sendable (WebSocketConnection) async -> Void)
 }
 
@@ -18,6 +19,7 @@ struct ConnectionPipeline: ServerChildChannel {
         let outcome: EventLoopFuture<ConnectionOutcome>
         let firstRequest: FirstRequest
         let channel: any Channel
+        let client: ClientConnection
     }
 
     let service: APIService
@@ -28,11 +30,12 @@ struct ConnectionPipeline: ServerChildChannel {
             try setKeepalive(channel)
             let upgrader = ExecUpgrader(timing: timing)
             let firstRequest = FirstRequest()
+            let client = ClientConnection(channel)
             let configuration = NIOTypedHTTPServerUpgradeConfiguration<ConnectionOutcome>(
                 upgraders: [upgrader],
                 notUpgradingCompletionHandler: { channel in
                     channel.eventLoop.makeCompletedFuture {
-                        try channel.pipeline.syncOperations.addHandler(HTTPConnectionState())
+                        try channel.pipeline.syncOperations.addHandler(HTTPConnectionState(client: client))
                         return .http(
                             try HTTPConnectionChannel(
                                 wrappingChannelSynchronously: channel,
@@ -54,7 +57,8 @@ struct ConnectionPipeline: ServerChildChannel {
             try channel.pipeline.syncOperations.addHandlers([encoder, decoder, gate, upgradeHandler])
             // The client left, or sent garbage, before its first request was decided.
             upgradeHandler.upgradeResultFuture.whenFailure { _ in channel.close(promise: nil) }
-            return Value(outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel)
+            return Value(
+                outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel, client: client)
         }
     }
 
@@ -72,7 +76,14 @@ struct ConnectionPipeline: ServerChildChannel {
         do {
             switch try await value.outcome.get() {
             case .http(let channel):
-                await HTTPConnection(service: service, channel: channel, firstRequest: value.firstRequest).run()
+                await HTTPConnection(
+                    service: service, channel: channel, firstRequest: value.firstRequest, client: value.client
+                ).run()
+                value.client.left()
+            case .tunnel(let channel, let handler):
+                try await channel.executeThenClose { inbound, outbound in
+                    await handler(TunnelConnection(inbound: inbound, outbound: outbound, channel: channel.channel))
+                }
             case .webSocket(let channel, let handler):
                 try await channel.executeThenClose { inbound, outbound in
                     await handler(

@@ -19,16 +19,18 @@ final class Exchange: Sendable {
     let head: HTTPRequestHead
     let target: RequestTarget
     let parts: RequestParts
+    let client: ClientConnection
     private let outbound: NIOAsyncChannelOutboundWriter<ResponsePart>
     private let version: String
     private let state: NIOLockedValueBox<State>
 
     init(
         head: HTTPRequestHead, parts: RequestParts, outbound: NIOAsyncChannelOutboundWriter<ResponsePart>,
-        service: APIService, mustClose: Bool
+        service: APIService, client: ClientConnection, mustClose: Bool
     ) {
         self.head = head
         self.parts = parts
+        self.client = client
         self.outbound = outbound
         target = RequestTarget(head.uri)
         version = service.configuration.version
@@ -121,6 +123,33 @@ final class Exchange: Sendable {
         try await outbound.write(.end(nil))
         state.withLockedValue { $0.isComplete = true }
     }
+
+    /// Passes a service's answer on, as far as it came.
+    func relay(_ parts: [ResponsePart]) async throws {
+        var parts = parts
+        var isComplete = false
+        for index in parts.indices {
+            switch parts[index] {
+            case .head(var answer):
+                // Without chunks, only the end of the connection tells the end of a body.
+                if head.version != .http1_1 { closeAfterwards() }
+                answer.version = head.version == .http1_1 ? .http1_1 : .http1_0
+                let mustClose = state.withLockedValue { state in
+                    state.status = answer.status
+                    return state.mustClose
+                }
+                if mustClose { answer.headers.add(name: "connection", value: "close") }
+                parts[index] = .head(answer)
+            case .body: break
+            case .end: isComplete = true
+            }
+        }
+        try await outbound.write(contentsOf: parts)
+        if isComplete { state.withLockedValue { $0.isComplete = true } }
+    }
+
+    /// The connection takes no request after this one.
+    func closeAfterwards() { state.withLockedValue { $0.mustClose = true } }
 
     private func responseHead(_ status: HTTPResponseStatus, _ headers: HTTPHeaders) -> HTTPResponseHead {
         var headers = headers

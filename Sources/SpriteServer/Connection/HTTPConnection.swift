@@ -12,6 +12,7 @@ struct HTTPConnection: Sendable {
     let service: APIService
     let channel: HTTPConnectionChannel
     let firstRequest: FirstRequest
+    let client: ClientConnection
 
     func run() async {
         do {
@@ -21,9 +22,9 @@ struct HTTPConnection: Sendable {
                     var isFirst = true
                     while let head = try await parts.nextHead() {
                         let exchange = Exchange(
-                            head: head, parts: parts, outbound: outbound, service: service,
+                            head: head, parts: parts, outbound: outbound, service: service, client: client,
                             mustClose: isFirst ? firstRequest.askedForUpgrade : head.headers.contains(name: "upgrade"))
-                        await service.respond(to: exchange, refusal: isFirst ? firstRequest.refusal : nil)
+                        await service.respond(to: exchange, first: isFirst ? firstRequest : nil)
                         isFirst = false
                         guard exchange.canContinue, try await parts.discardBody(bytesMax: 1 << 20) else { break }
                     }

@@ -10,6 +10,10 @@ import SpriteDomain
 /// What to do with a request that asks for a WebSocket.
 enum UpgradeDecision: Sendable {
     case accept(headers: HTTPHeaders, handler: @Sendable (WebSocketConnection) async -> Void)
+    /// From here on, bytes go both ways as they are.
+    case tunnel(headers: HTTPHeaders, handler: @Sendable (TunnelConnection) async -> Void)
+    /// A service in a sprite said no; its answer is passed on.
+    case answered(AnsweredUpgrade)
     /// It is answered as an ordinary request, with this error if there is one.
     case refuse((any Error)?)
 }
@@ -17,6 +21,16 @@ enum UpgradeDecision: Sendable {
 /// What the gate tells the connection about its first request.
 final class FirstRequest: Sendable {
     private let state = NIOLockedValueBox<(refusal: (any Error)?, askedForUpgrade: Bool)>((nil, false))
+    private let answered = NIOLockedValueBox<AnsweredUpgrade?>(nil)
+
+    func setAnswered(_ answer: AnsweredUpgrade) { answered.withLockedValue { $0 = answer } }
+
+    func takeAnswered() -> AnsweredUpgrade? {
+        answered.withLockedValue { answered in
+            defer { answered = nil }
+            return answered
+        }
+    }
 
     func refuse(_ error: (any Error)?) { state.withLockedValue { $0.refusal = error } }
     func markUpgrade() { state.withLockedValue { $0.askedForUpgrade = true } }
@@ -47,11 +61,11 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     private let headTimeout: TimeAmount
     private let upgrader: ExecUpgrader
     private let firstRequest: FirstRequest
-    private let decide: @Sendable (HTTPRequestHead) async -> UpgradeDecision
+    private let decide: @Sendable (HTTPRequestHead, any Channel) async -> UpgradeDecision
 
     init(
         upgrader: ExecUpgrader, firstRequest: FirstRequest, headTimeout: TimeAmount,
-        decide: @escaping @Sendable (HTTPRequestHead) async -> UpgradeDecision
+        decide: @escaping @Sendable (HTTPRequestHead, any Channel) async -> UpgradeDecision
     ) {
         self.upgrader = upgrader
         self.firstRequest = firstRequest
@@ -98,11 +112,18 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     private func startDeciding(_ head: HTTPRequestHead, context: ChannelHandlerContext) {
         state = .deciding([])
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let channel = context.channel
         context.eventLoop.makeFutureWithTask { [upgrader, firstRequest, decide] in
-            switch await decide(head) {
+            switch await decide(head, channel) {
             case .accept(let headers, let handler):
-                upgrader.choose(headers: headers, handler: handler)
+                upgrader.choose(.webSocket(headers: headers, handler: handler))
                 return true
+            case .tunnel(let headers, let handler):
+                upgrader.choose(.tunnel(headers: headers, handler: handler))
+                return true
+            case .answered(let answer):
+                firstRequest.setAnswered(answer)
+                return false
             case .refuse(let error):
                 firstRequest.refuse(error)
                 return false
@@ -188,18 +209,20 @@ extension HTTPRequestHead {
 /// NIO's upgrader interface, for the one handler that the gate chose.
 final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
     struct NothingChosen: Error {}
-    typealias Handler = @Sendable (WebSocketConnection) async -> Void
+
+    enum Choice: Sendable {
+        case webSocket(headers: HTTPHeaders, handler: @Sendable (WebSocketConnection) async -> Void)
+        case tunnel(headers: HTTPHeaders, handler: @Sendable (TunnelConnection) async -> Void)
+    }
 
     let supportedProtocol = "websocket"
     let requiredUpgradeHeaders: [String] = []
     private let timing: APIServerConfiguration.Timing
-    private let chosen = NIOLockedValueBox<(headers: HTTPHeaders, handler: Handler)?>(nil)
+    private let chosen = NIOLockedValueBox<Choice?>(nil)
 
     init(timing: APIServerConfiguration.Timing) { self.timing = timing }
 
-    func choose(headers: HTTPHeaders, handler: @escaping Handler) {
-        chosen.withLockedValue { $0 = (headers, handler) }
-    }
+    func choose(_ choice: Choice) { chosen.withLockedValue { $0 = choice } }
 
     func buildUpgradeResponse(
         channel: any Channel, upgradeRequest: HTTPRequestHead, initialResponseHeaders: HTTPHeaders
@@ -207,9 +230,19 @@ final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
         guard let choice = chosen.withLockedValue({ $0 }) else {
             return channel.eventLoop.makeFailedFuture(NothingChosen())
         }
+        let headers: HTTPHeaders
+        switch choice {
+        case .webSocket(let own, _):
+            headers = own
+        case .tunnel(let answered, _):
+            // The service has answered the handshake itself.
+            var headers = initialResponseHeaders
+            headers.add(contentsOf: answered)
+            return channel.eventLoop.makeSucceededFuture(headers)
+        }
         // Only for the handshake's headers; the frames are ours.
         let handshake = NIOTypedWebSocketServerUpgrader<Void>(
-            shouldUpgrade: { channel, _ in channel.eventLoop.makeSucceededFuture(choice.headers) },
+            shouldUpgrade: { channel, _ in channel.eventLoop.makeSucceededFuture(headers) },
             upgradePipelineHandler: { channel, _ in channel.eventLoop.makeSucceededVoidFuture() })
         return handshake.buildUpgradeResponse(
             channel: channel, upgradeRequest: upgradeRequest, initialResponseHeaders: initialResponseHeaders)
@@ -218,6 +251,16 @@ final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
     func upgrade(channel: any Channel, upgradeRequest: HTTPRequestHead) -> EventLoopFuture<ConnectionOutcome> {
         channel.eventLoop.makeCompletedFuture { [timing] in
             guard let choice = chosen.withLockedValue({ $0 }) else { throw NothingChosen() }
+            let handler: @Sendable (WebSocketConnection) async -> Void
+            switch choice {
+            case .tunnel(_, let handler):
+                return .tunnel(
+                    try NIOAsyncChannel(
+                        wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true)),
+                    handler)
+            case .webSocket(_, let own):
+                handler = own
+            }
             let pipeline = channel.pipeline.syncOperations
             try channel.syncOptions?.setOption(
                 .writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
@@ -228,7 +271,7 @@ final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
                 wrappingChannelSynchronously: channel,
                 // Few: each may be as large as the largest message.
                 configuration: .init(backPressureStrategy: .init(lowWatermark: 1, highWatermark: 4)))
-            return .webSocket(wrapped, choice.handler)
+            return .webSocket(wrapped, handler)
         }
     }
 }

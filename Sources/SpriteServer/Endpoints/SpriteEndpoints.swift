@@ -51,7 +51,9 @@ extension APIService {
         if body.clearLabels == true { update.labels = [] }
         update.urlAuthentication = try urlAuthentication(body.urlSettings)
         if let configuration = body.configuration {
-            update.limits = try limits(configuration, over: try await control.get(name).sprite.limits)
+            let current = try await control.get(name).sprite
+            update.limits = try limits(configuration, over: current.limits)
+            update.idle = try idle(configuration, over: current.idle)
         }
         try await exchange.send(json: wire(try await control.update(name, update)))
     }

@@ -1,59 +1,116 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import NIOCore
 import NIOHTTP1
 import SpriteAPI
 import SpriteDomain
 
 extension APIService {
+    /// Serves a WebSocket until it ends; the text is the request's id.
+    typealias SocketHandler = @Sendable (WebSocketConnection, String) async -> Void
+
     /// Decides whether a request for a WebSocket gets one: who asks, whether the sprite is there, whether the query is
-    /// understood. The command itself is started after the upgrade.
-    @Sendable func decideUpgrade(_ head: HTTPRequestHead) async -> UpgradeDecision {
+    /// understood. What it is for is begun after the upgrade.
+    @Sendable func decideUpgrade(_ head: HTTPRequestHead, _ channel: any Channel) async -> UpgradeDecision {
+        if let sprite = spriteHosts?.name(head.headers.first(name: "host")) {
+            return await decideTunnel(head, sprite, channel)
+        }
         do {
-            return try await acceptUpgrade(head) ?? .refuse(nil)
+            let target = RequestTarget(head.uri)
+            guard let serve = try await socketHandler(head, target) else { return .refuse(nil) }
+            let requestID = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
+            let start = ContinuousClock.now
+            let headers: HTTPHeaders = [
+                "sprite-version": configuration.version, "x-sprite-capabilities": "signal", "x-request-id": requestID,
+            ]
+            return .accept(headers: headers) { connection in
+                await serve(connection, requestID)
+                log(method: head.method, path: target.path, status: 101, id: requestID, since: start)
+            }
         } catch {
             return .refuse(error)
         }
     }
 
     /// Nil for a path that has no WebSocket, which is answered like an ordinary request.
-    private func acceptUpgrade(_ head: HTTPRequestHead) async throws -> UpgradeDecision? {
-        let target = RequestTarget(head.uri)
-        let name: SpriteName
-        var sessionID: String?
-        switch target.segments.flatMap(Route.init) {
+    private func socketHandler(_ head: HTTPRequestHead, _ target: RequestTarget) async throws -> SocketHandler? {
+        guard let route = target.segments.flatMap(Route.init) else { return nil }
+        switch route {
         case .exec(let text):
-            try authenticate(head.headers)
-            name = try spriteName(text)
+            return try await execHandler(try await sprite(text, head.headers), try target.query(), sessionID: nil)
         case .session(let text, let id):
-            try authenticate(head.headers)
-            name = try spriteName(text)
-            sessionID = id
+            return try await execHandler(try await sprite(text, head.headers), try target.query(), sessionID: id)
+        case .control(let text):
+            let name = try await sprite(text, head.headers)
+            // This client's own reading of the protocol cannot work; with a 404 it uses the other paths, which do.
+            if head.headers.first(name: "user-agent")?.hasPrefix("sprites-go-sdk") == true { throw noControl }
+            let socket = ControlSocket(service: self, sprite: name, first: try firstOperation(try target.query()))
+            return { await socket.serve($0, requestID: $1) }
+        case .proxy(let text):
+            let name = try await sprite(text, head.headers)
+            let query = try target.query()
+            let port = try query["port"].map { text in
+                guard let port = UInt16(text), port > 0 else {
+                    throw SpriteError(
+                        .invalidRequest, "invalid query: 'port' is '\(text.prefix(40))', use a number from 1 to 65535")
+                }
+                return Int(port)
+            }
+            let socket = ProxySocket(
+                service: self, sprite: name, target: port.map { API.ProxyTarget(host: query["host"], port: $0) })
+            return { connection, _ in await socket.serve(connection) }
+        case .portWatch(let text):
+            let socket = PortSocket(service: self, sprite: try await sprite(text, head.headers))
+            return { connection, _ in await socket.serve(connection) }
         default:
             return nil
         }
+    }
+
+    /// The sprite of a request that may use it.
+    private func sprite(_ text: String, _ headers: HTTPHeaders) async throws -> SpriteName {
+        try authenticate(headers)
+        let name = try spriteName(text)
         _ = try await control.get(name)
-        let query = try target.query()
-        // The older form of attaching; with either, clients repeat other parameters, which mean nothing then.
-        sessionID = sessionID ?? query["id"].flatMap { $0.isEmpty ? nil : $0 }
+        return name
+    }
+
+    private var noControl: SpriteError {
+        SpriteError(.notFound, "cannot open a control connection: this client works better without")
+    }
+
+    /// An operation in the query is started at once.
+    private func firstOperation(_ query: API.Query) throws -> API.ControlMessage? {
+        guard let operation = query["op"], !operation.isEmpty else { return nil }
+        return API.ControlMessage.start(operation, API.Query(query.items.filter { $0.name != "op" }))
+    }
+
+    private func execHandler(_ name: SpriteName, _ query: API.Query, sessionID: String?) async throws -> SocketHandler {
         let socket: ExecSocket
-        if let sessionID {
+        // The older form of attaching; with either, clients repeat other parameters, which mean nothing then.
+        if let sessionID = sessionID ?? query["id"].flatMap({ $0.isEmpty ? nil : $0 }) {
             let session = try await session(name, sessionID)
-            socket = ExecSocket(service: self, isOwner: false, wantsTerminal: session.info.isTerminal) { session }
+            socket = ExecSocket(service: self, sprite: name, isOwner: false, request: session.info) { session }
         } else {
             let request = try execRequest(try API.ExecQuery.checked(query))
-            socket = ExecSocket(service: self, isOwner: true, wantsTerminal: request.terminal != nil) { [control] in
+            // The id of no session: real ones count from 1.
+            let info = SessionInfo(
+                id: "0", command: request.arguments.joined(separator: " "), directory: request.directory ?? "",
+                isTerminal: request.terminal != nil, terminalSize: request.terminal, createdAt: .now())
+            socket = ExecSocket(service: self, sprite: name, isOwner: true, request: info) { [control] in
                 try await control.exec(name, request)
             }
         }
-        let requestID = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
-        let start = ContinuousClock.now
-        let headers: HTTPHeaders = [
-            "sprite-version": configuration.version, "x-sprite-capabilities": "signal", "x-request-id": requestID,
-        ]
-        return .accept(headers: headers) { connection in
-            await socket.serve(connection, requestID: requestID)
-            log(method: head.method, path: target.path, status: 101, id: requestID, since: start)
+        return { await socket.serve($0, requestID: $1) }
+    }
+
+    /// Paths that have only a WebSocket.
+    func requireUpgrade(_ exchange: Exchange, _ name: SpriteName, _ route: Route) async throws {
+        _ = try await control.get(name)
+        if case .control = route, exchange.head.headers.first(name: "user-agent")?.hasPrefix("sprites-go-sdk") == true {
+            throw noControl
         }
+        throw SpriteError(.upgradeRequired, "cannot answer: this path is a WebSocket; ask for an upgrade")
     }
 }

@@ -31,4 +31,13 @@ enum WebSocketOutput: Sendable {
     /// A Close frame; what is sent after it is dropped, and the connection ends with the peer's Close or soon after
     /// everything sent has arrived.
     case close(UInt16, String)
+    /// From now on, this is what goes out when the connection was quiet for a while.
+    case keepalive(Keepalive)
+
+    enum Keepalive: Sendable {
+        /// A message: some clients of exec count nothing else.
+        case message
+        /// A ping, where every message has a meaning.
+        case ping
+    }
 }

@@ -28,6 +28,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
     /// When something was last sent; nil before the first message, which must be the session's.
     private var lastSent: NIODeadline?
     private var keepalive: Scheduled<Void>?
+    private var keepaliveKind = WebSocketOutput.Keepalive.message
     private var deadline: Scheduled<Void>?
     private var isInPipeline = false
 
@@ -190,6 +191,9 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         case .close(let code, let reason):
             sendClose(code, reason, context: context, promise: promise)
             return
+        case .keepalive(let kind):
+            keepaliveKind = kind
+            promise?.succeed()
         }
         if lastSent == nil { scheduleKeepalive(keepaliveInterval, context) }
         lastSent = .now()
@@ -281,7 +285,10 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         }
         // While there is no room, there is output under way, which keeps the connection alive as well.
         if context.channel.isWritable {
-            writeFrame(.text, ByteBuffer(string: API.keepaliveText), context: context, promise: nil)
+            switch keepaliveKind {
+            case .message: writeFrame(.text, ByteBuffer(string: API.keepaliveText), context: context, promise: nil)
+            case .ping: writeFrame(.ping, ByteBuffer(), context: context, promise: nil)
+            }
             context.flush()
         }
         self.lastSent = .now()

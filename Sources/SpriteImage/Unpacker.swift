@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import CLinux
+import Glibc
+import SpriteDomain
+import SpriteSystem
+
+/// Unpacks archives that may be hostile into a root filesystem, with the host's tar locked into that filesystem.
+///
+/// tar runs after chroot(2), so that links an earlier layer made lead nowhere outside, whatever tar makes of them.
+/// It and its libraries are copied into a folder of a random name, which goes when the unpacker is finished.
+struct Unpacker {
+    let tree: RootTree
+    private let lock: Int32
+    private let folder: String
+    private let loader: String
+
+    init(_ tree: RootTree, lock: Int32) throws {
+        self.tree = tree
+        self.lock = lock
+        folder = ".sprite-\(SpriteID.random())"
+        try tree.makeDirectory("/\(folder)", mode: 0o700)
+        guard let tar = findProgram("tar") else { throw refuseImage("tar is not installed on this host") }
+        let place = "\(tree.path)/\(folder)"
+        try runTool("cp", ["-L", "--", tar, "\(place)/tar"])
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader without an arrow.
+        var loader: String?
+        for line in try runTool("ldd", [tar]).standardOutput.split(separator: "\n") {
+            let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).map(String.init)
+            if words.count >= 3, words[1] == "=>", words[2].hasPrefix("/") {
+                try runTool("cp", ["-L", "--", words[2], "\(place)/\(fileName(words[0]))"])
+            } else if let first = words.first, first.hasPrefix("/") {
+                try runTool("cp", ["-L", "--", first, "\(place)/loader"])
+                loader = "/\(folder)/loader"
+            }
+        }
+        guard let loader else { throw refuseImage("the tar of this host is not a dynamic program") }
+        self.loader = loader
+    }
+
+    func finish() throws { try tree.removeTree("/\(folder)") }
+
+    /// Unpacks one layer, or a whole root filesystem.
+    ///
+    /// - Parameters:
+    ///   - archive: Read from its beginning.
+    ///   - onTop: True: what the archive's whiteouts name is removed from what is there first.
+    ///   - into: A directory of the tree to unpack into, from `/`.
+    func unpack(_ archive: Descriptor, onTop: Bool, into: String = "/") throws {
+        if onTop { try makeRoom(archive) }
+        let options = [
+            "--extract", "--file=-", "--directory=\(into)", "--numeric-owner", "--same-owner", "--preserve-permissions",
+            "--delay-directory-restore", "--xattrs", "--xattrs-include=security.capability",
+            "--xattrs-include=user.*", "--exclude=.wh.*", "--warning=no-unknown-keyword", "--warning=no-timestamp",
+        ]
+        let program = ["--library-path", "/\(folder)", "/\(folder)/tar"]
+        try withPlainArchive(archive) { plain in
+            try runTool(
+                "sh", ["-c", #"exec chroot "$@" <&3"#, "sh", tree.path, loader] + program + options,
+                descriptors: [plain.number, lock])
+        }
+    }
+
+    /// Names of a layer's files, escaped: a million of 250 bytes.
+    private static let listBytesMax = 256 << 20
+
+    /// Removes what the layers below have in the place of what this one brings or hides.
+    ///
+    /// Whiteouts are empty files named `.wh.<name>`; `.wh..wh..opq` hides all that is below its folder. They are about
+    /// the layers below, so they come first. OCI image specification, "Whiteouts". A folder in the place of a file is
+    /// removed here as well, since tar does that only with an option that also empties folders it should merge.
+    private func makeRoom(_ archive: Descriptor) throws {
+        var list = ""
+        try withPlainArchive(archive) { plain in
+            // Escaped, a name is one line.
+            list = try runTool(
+                "sh", ["-c", "exec tar --list --file=- --quoting-style=escape <&3"], descriptors: [plain.number],
+                outputBytesMax: Self.listBytesMax
+            ).standardOutput
+        }
+        guard list.utf8.count < Self.listBytesMax else { throw refuseImage("a layer holds too many files") }
+        for line in list.split(separator: "\n") {
+            let path = unescape(String(line))
+            let parts = path.split(separator: "/").map(String.init).filter { $0 != "." }
+            guard !parts.contains("..") else {
+                throw refuseImage("it would write outside of itself: \(line.prefix(200))")
+            }
+            guard let last = parts.last else { continue }
+            guard last.hasPrefix(".wh.") else {
+                if !path.hasSuffix("/"), tree.isFolderItself(path) { try tree.removeTree(path) }
+                continue
+            }
+            let parent = "/" + parts.dropLast().joined(separator: "/")
+            if last == ".wh..wh..opq" {
+                // At the top this would remove the tools we unpack with.
+                guard parts.count > 1 else { throw refuseImage("a layer hides the whole image below it") }
+                try tree.emptyDirectory(parent)
+            } else {
+                try tree.removeTree("\(parent)/\(last.dropFirst(4))")
+            }
+        }
+    }
+
+    /// Runs `body` with the archive as a plain tar, through a decompressor if it is compressed.
+    private func withPlainArchive(_ archive: Descriptor, _ body: (Descriptor) throws -> Void) throws {
+        try system("rewind archive") { lseek(archive.number, 0, SEEK_SET) < 0 ? -1 : 0 }
+        var start = [UInt8](repeating: 0, count: 8)
+        let count = pread(archive.number, &start, start.count, 0)
+        guard count > 0 else { throw refuseImage("a layer is empty") }
+        guard let decompressor = decompressor(start) else { return try body(archive) }
+        guard let program = findProgram(decompressor) else {
+            throw refuseImage("it is compressed with \(decompressor), which is not installed on this host")
+        }
+        var ends: [Int32] = [-1, -1]
+        try checked(clinux_pipe(&ends, 1 << 20), "pipe")
+        let plain = Descriptor(owning: ends[0])
+        var writer: Descriptor? = Descriptor(owning: ends[1])
+        let nothing = try Descriptor.open("/dev/null", O_WRONLY)
+        let child = try spawn(
+            SpawnRequest(
+                paths: [program], arguments: [decompressor, "-dc"], environment: ["LC_ALL=C"],
+                descriptors: [archive.number, writer?.number ?? -1, nothing.number]))
+        writer = nil
+        let outcome = Result { try body(plain) }
+        // What follows the end of a tar is not read by it; the decompressor must not wait for that.
+        var rest = [UInt8](repeating: 0, count: 1 << 16)
+        if case .success = outcome { while read(plain.number, &rest, rest.count) > 0 {} }
+        if case .failure = outcome { clinux_pidfd_send_signal(child.pidfd.number, SIGKILL) }
+        let ending = try child.wait()
+        try outcome.get()
+        guard ending == .exited(0) else {
+            throw refuseImage("\(decompressor) cannot decompress it; it is damaged or cut off")
+        }
+    }
+
+    private func decompressor(_ start: [UInt8]) -> String? {
+        let known: [([UInt8], String)] = [
+            ([0x1F, 0x8B], "gzip"), ([0x28, 0xB5, 0x2F, 0xFD], "zstd"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A], "xz"),
+            ([0x42, 0x5A, 0x68], "bzip2"), ([0x5D, 0x00, 0x00], "lzma"), ([0x4C, 0x5A, 0x49, 0x50], "lzip"),
+        ]
+        return known.first { start.starts(with: $0.0) }?.1
+    }
+}
+
+func fileName(_ path: String) -> String { String(path.split(separator: "/").last ?? "") }
+
+/// Undoes tar's `--quoting-style=escape`: `\n`, `\\`, `\ooo` and the like.
+func unescape(_ text: String) -> String {
+    var result: [UInt8] = []
+    let bytes = Array(text.utf8)
+    let letters: [UInt8: UInt8] = [0x6E: 10, 0x74: 9, 0x72: 13, 0x62: 8, 0x66: 12, 0x76: 11, 0x61: 7, 0x5C: 0x5C]
+    var index = 0
+    while index < bytes.count {
+        let byte = bytes[index]
+        index += 1
+        guard byte == 0x5C, index < bytes.count else {
+            result.append(byte)
+            continue
+        }
+        let digits = bytes[index..<min(index + 3, bytes.count)].prefix { (0x30...0x37).contains($0) }
+        if digits.count == 3 {
+            result.append(UInt8(truncatingIfNeeded: digits.reduce(0) { Int($0) * 8 + Int($1 - 0x30) }))
+            index += 3
+        } else {
+            result.append(letters[bytes[index]] ?? bytes[index])
+            index += 1
+        }
+    }
+    return String(decoding: result, as: UTF8.self)
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Logging
+import NIOCore
+import NIOHTTP1
+import ServiceLifecycle
+import SpriteDomain
+import SpriteProxy
+
+/// A connection that has become a stream of bytes.
+struct TunnelConnection: Sendable {
+    let inbound: NIOAsyncChannelInboundStream<ByteBuffer>
+    let outbound: NIOAsyncChannelOutboundWriter<ByteBuffer>
+    let channel: any Channel
+}
+
+/// A service's answer to an upgrade it refused, as far as it has come.
+struct AnsweredUpgrade: Sendable {
+    let target: SpriteTarget
+    let parts: [TargetConnection.Part]
+}
+
+extension APIService {
+    /// Asks the service behind a sprite's URL for a WebSocket, with the client's own handshake.
+    func decideTunnel(_ head: HTTPRequestHead, _ text: String, _ channel: any Channel) async -> UpgradeDecision {
+        do {
+            let name = try await checkAccess(text, head.headers)
+            let target = try await target(name, on: channel.eventLoop)
+            let outgoing = forwarded(head, isUpgrade: true, client: channel.remoteAddress)
+            try await target.connection.write(.head(outgoing), .end(nil))
+            let parts = try await target.connection.next()
+            guard case .head(let answer) = parts.first else {
+                throw SpriteError(.badGateway, "the server in sprite '\(name)' closed the connection without an answer")
+            }
+            guard answer.status == .switchingProtocols else {
+                return .answered(AnsweredUpgrade(target: target, parts: parts))
+            }
+            return .tunnel(headers: withoutHopByHop(answer.headers)) { connection in
+                await copyBothWays(connection, target, begun: parts)
+            }
+        } catch {
+            return .refuse(error)
+        }
+    }
+
+    private func copyBothWays(
+        _ client: TunnelConnection, _ target: SpriteTarget, begun: [TargetConnection.Part]
+    ) async {
+        let stream = target.connection
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                do {
+                    for try await bytes in client.inbound { try await stream.write(.bytes(bytes)) }
+                } catch {
+                    logger.trace("tunnel input ended", metadata: ["error": "\(error)"])
+                }
+                await stream.finish()
+            }
+            group.addTask {
+                do {
+                    try await cancelWhenGracefulShutdown {
+                        var parts = begun
+                        while !parts.isEmpty {
+                            for case .bytes(let bytes) in parts { try await client.outbound.write(bytes) }
+                            parts = try await stream.next()
+                        }
+                    }
+                } catch {
+                    logger.trace("tunnel output ended", metadata: ["error": "\(error)"])
+                }
+                client.outbound.finish()
+            }
+            await group.next()
+            let deadline = client.channel.eventLoop.scheduleTask(in: TimeAmount(Limits.halfClosedTimeout)) {
+                stream.close()
+                client.channel.close(promise: nil)
+            }
+            await group.waitForAll()
+            deadline.cancel()
+        }
+        stream.close()
+        target.use.end()
+    }
+}

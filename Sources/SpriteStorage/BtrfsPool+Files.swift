@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+package import SpriteDomain
+import SpriteSystem
+
+/// Small files beside the overlay's layers: part of the disk's state, out of reach from inside.
+extension BtrfsPool {
+    package func readDiskFile(_ sprite: SpriteID, _ name: String) async throws -> [UInt8]? {
+        let path = "\(path)/sprites/\(sprite)/live/\(name)"
+        return try await blocking {
+            try poolOperation("read \(name)") {
+                guard access(path, F_OK) == 0 else { return nil }
+                return Array(try readSmallFile(path).utf8)
+            }
+        }
+    }
+
+    package func writeDiskFile(_ sprite: SpriteID, _ name: String, _ bytes: [UInt8]) async throws {
+        let path = "\(path)/sprites/\(sprite)/live/\(name)"
+        try await blocking {
+            try poolOperation("write \(name)") {
+                let text = String(decoding: bytes, as: UTF8.self)
+                let temporary = "\(path).new"
+                try writeSmallFile(temporary, text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+                let file = try Descriptor.open(temporary, O_RDONLY)
+                try system("write out \(temporary)") { fsync(file.number) }
+                try system("rename \(temporary)") { rename(temporary, path) }
+            }
+        }
+    }
+}

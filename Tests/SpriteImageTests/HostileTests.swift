@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import SpriteDomain
+import SpriteImage
+import SpriteSystem
+import Testing
+
+/// Images that try to write, read or delete outside of themselves.
+@Suite(.enabled(if: geteuid() == 0, "needs root: archives keep their owners, and tar is locked in"))
+struct HostileTests {
+    /// Makes `victim/` in the work folder, runs the import and looks whether it is as before.
+    private func attack(_ script: String, layers: [String], imports: Bool = true) async throws -> [String: String] {
+        var found: [String: String] = [:]
+        try await ImageFixture.run { fixture in
+            let root = try fixture.root("root")
+            let work = "\(fixture.folder)/work"
+            try fixture.shell(#"tar -C "$1" -cf root.tar .; mkdir victim; echo safe > victim/file"#, [root])
+            try fixture.shell(script, ["\(work)/victim"])
+            let image = try fixture.layout("layout", layers: (["root.tar"] + layers).map { "\(work)/\($0)" })
+            do {
+                try await fixture.importImage(image, "hostile")
+                #expect(imports)
+            } catch let error as SpriteError {
+                #expect(error.code == .invalidRequest)
+                #expect(!imports, "\(error)")
+            }
+            for name in try fixture.shell(#"ls -A "$1""#, ["\(work)/victim"]).split(separator: "\n") {
+                found[String(name)] = readText("\(work)/victim/\(name)")
+            }
+        }
+        return found
+    }
+
+    private let untouched = ["file": "safe\n"]
+
+    @Test func `names with .. stay inside`() async throws {
+        let up = String(repeating: "../", count: 12)
+        let result = try await attack(
+            #"echo bad > bad; tar -P --transform "s,bad,\#(up)$1/file," -cf evil.tar bad"#, layers: ["evil.tar"],
+            imports: false)
+        #expect(result == untouched)
+    }
+
+    @Test func `absolute names stay inside`() async throws {
+        let result = try await attack(
+            #"echo bad > bad; tar -P --transform "s,bad,$1/file," -cf evil.tar bad"#, layers: ["evil.tar"])
+        #expect(result == untouched)
+    }
+
+    @Test func `a link of the same layer is not followed out`() async throws {
+        let script = #"""
+            mkdir a b; ln -s "$1" a/out; tar -C a -cf evil.tar out
+            mkdir b/out; echo bad > b/out/file; echo bad > b/out/new; tar -C b -rf evil.tar out/file out/new
+            """#
+        #expect(try await attack(script, layers: ["evil.tar"], imports: false) == untouched)
+    }
+
+    @Test func `a link of a lower layer is not followed out, absolute or not`() async throws {
+        let up = String(repeating: "../", count: 12)
+        let script = #"""
+            mkdir a; ln -s "$1" a/out; ln -s "\#(up)$1" a/relative; tar -C a -cf first.tar .
+            mkdir -p b/out b/relative; echo bad > b/out/file; echo bad > b/relative/new
+            tar -C b -cf second.tar out/file relative/new
+            """#
+        #expect(try await attack(script, layers: ["first.tar", "second.tar"], imports: false) == untouched)
+    }
+
+    @Test func `a whiteout behind a link deletes nothing outside`() async throws {
+        let script = #"""
+            mkdir a; ln -s "$1" a/out; ln -s "$1" a/opaque; tar -C a -cf first.tar .
+            mkdir -p b/out b/opaque; touch b/out/.wh.file b/opaque/.wh..wh..opq
+            tar -C b -cf second.tar out/.wh.file opaque/.wh..wh..opq
+            """#
+        #expect(try await attack(script, layers: ["first.tar", "second.tar"]) == untouched)
+    }
+
+    @Test func `a whiteout with .. deletes nothing outside`() async throws {
+        let up = String(repeating: "../", count: 12)
+        let script = #"touch w; tar -P --transform "s,w,\#(up)$1/.wh.file," -cf evil.tar w"#
+        #expect(try await attack(script, layers: ["evil.tar"], imports: false) == untouched)
+    }
+
+    @Test func `a hard link to a file of the host gives no way to it`() async throws {
+        let script = #"""
+            mkdir a; ln "$1/file" a/hard; echo x > a/bad
+            tar -P --transform "s,^hard$,$1/file," -C a -cf evil.tar hard
+            ln a/bad a/second; tar -P -C a -rf evil.tar --transform "s,^bad$,$1/file,;s,^second$,copy," bad second
+            """#
+        #expect(try await attack(script, layers: ["evil.tar"]) == untouched)
+    }
+
+    @Test func `links where the base's own files go are replaced, not followed`() async throws {
+        let script = #"""
+            mkdir -p a/etc a/home; ln -s "$1/file" a/etc/passwd; ln -s "$1" a/etc/sudoers.d; ln -s "$1" a/home/sprite
+            ln -s "$1/file" a/etc/environment; ln -s "$1/file" a/etc/pip.conf; ln -s "$1" a/.sprite
+            ln -s "$1/file" a/etc/machine-id; mkdir -p a/usr/local/share; ln -s "$1" a/usr/local/share/ca-certificates
+            touch a/etc/sudoers; tar -C a -cf evil.tar .
+            """#
+        #expect(try await attack(script, layers: ["evil.tar"]) == untouched)
+    }
+
+    @Test func `an image folder cannot make a layer of the host's files`() async throws {
+        try await ImageFixture.run { fixture in
+            try fixture.shell(
+                #"""
+                mkdir save; echo secret > outside; ln -s "$PWD/outside" save/layer.tar
+                echo '[{"Layers":["layer.tar","../outside"]}]' > save/manifest.json; tar -C save -cf save.tar .
+                """#)
+            await fixture.expectRefused("\(fixture.folder)/work/save.tar", "layer layer.tar is missing")
+        }
+    }
+}
