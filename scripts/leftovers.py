@@ -63,7 +63,8 @@ def host_state(scratch: str) -> set[str]:
     found |= {f"cgroup {path}" for path in cgroups()}
     found |= {f"mount {line}" for line in mounts()}
     if os.path.isdir("/run/sprited"):
-        found |= {f"folder /run/sprited/{name}" for name in os.listdir("/run/sprited")}
+        found |= {f"folder /run/sprited/{name}" for name in os.listdir("/run/sprited") if name != "network.lock"}
+    found |= {f"folder {path}" for path in Path("/dev/shm").glob("sprited-*")}
     found |= {f"folder /dev/shm/{name}" for name in os.listdir("/dev/shm") if name.startswith("sprited-")}
     own = {str(os.getpid()), str(os.getppid())}
     program = re.compile(r"(\S*/)?(sprited|sprite-env|crun)( |$)")

@@ -180,7 +180,7 @@ def imports() -> Problems:
 
 
 def paths_of_one_machine() -> Problems:
-    pattern = re.compile("|".join(["/wo" + "rk/", "/tmp/br" + "ief", "/fa" + "rm/", r"\.py" + "env"]))
+    pattern = re.compile("|".join(["/wo" + "rk/(?:main|shared)", "/tmp/br" + "ief", r"\.py" + "env"]))
     for path in files():
         if path.suffix in {".png", ".gz", ".zst"}:
             continue

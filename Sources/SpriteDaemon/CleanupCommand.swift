@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import ArgumentParser
+import CLinux
 import Glibc
 import Logging
 import SpriteDomain
@@ -42,7 +43,13 @@ struct CleanupCommand: AsyncParsableCommand {
     }
 }
 
-/// Removes a directory of ours; `rm` keeps within one filesystem, so a mount that is still there stays whole.
+/// Removes a directory of ours with what is mounted in it in this process's namespace.
+///
+/// `rm` keeps within one filesystem, so a mount that could not be taken away stays whole.
 private func removeTree(_ path: String) throws {
+    let places = try readSmallFile("/proc/self/mounts").split(separator: "\n")
+        .compactMap { $0.split(separator: " ").dropFirst().first.map(String.init) }
+        .filter { $0.hasPrefix(path + "/") }
+    for place in places.reversed() { _ = clinux_detach_mount(place) }
     try runTool("rm", ["-rf", "--one-file-system", "--", path])
 }

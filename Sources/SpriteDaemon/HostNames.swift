@@ -13,12 +13,13 @@ struct HostNames: Sendable {
     /// Eight hexadecimal digits derived from that path.
     let tag: String
 
-    /// Makes the directory if needed (0700: disks of sprites hold users' work).
+    /// Makes the directory if needed. Searchable, not readable, by others: the OCI runtime passes through it as the
+    /// root of a sprite. What is secret in it has modes of its own.
     init(dataDirectory path: String) throws {
         var whole = ""
         for part in path.split(separator: "/", omittingEmptySubsequences: true) {
             whole += (whole.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
-            if mkdir(whole, 0o700) != 0, errno != EEXIST {
+            if mkdir(whole, 0o711) != 0, errno != EEXIST {
                 throw SpriteError(
                     .invalidRequest, "cannot use data directory \(path): \(errnoText(errno)) at \(whole)")
             }

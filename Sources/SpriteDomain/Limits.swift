@@ -53,6 +53,10 @@ package enum Limits {
     package static let killTimeout: Duration = .seconds(20)
     /// An answer of PID 1 to a request.
     package static let agentReplyTimeout: Duration = .seconds(15)
+    /// A file operation without a body: deleting a large tree takes minutes; one that a process inside stopped never ends.
+    package static let fileOperationTimeout: Duration = .seconds(600)
+    /// What is still read of an upload that has failed, so that its client gets to read the answer.
+    package static let discardedBodyBytesMax = 64 << 20
     /// Connecting to a port inside a sprite; the contract gives clients 10 s for it.
     package static let dialTimeout: Duration = .seconds(8)
     /// The head of an answer of a service in a sprite: cookies of large applications take tens of KiB.

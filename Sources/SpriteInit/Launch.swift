@@ -57,6 +57,11 @@ struct Launch {
         ] where !environment.contains(where: { $0.hasPrefix("\(variable)=") }) {
             environment.append("\(variable)=\(value)")
         }
+        // What a login would take from there, such as proxies; what the request says wins.
+        for line in SystemEnvironment.lines()
+        where !environment.contains(where: { $0.hasPrefix(line.prefix { $0 != "=" } + "=") }) {
+            environment.append(line)
+        }
         self.environment = environment
         let name = request.path.isEmpty ? request.arguments[0] : request.path
         self.name = name

@@ -12,6 +12,12 @@ package struct ListeningSocket: Sendable, Hashable {
     /// The kernel's number of the socket.
     package var inode: UInt64
 
+    package init(port: UInt16, address: String, inode: UInt64) {
+        self.port = port
+        self.address = address
+        self.inode = inode
+    }
+
     /// Reads /proc/PID/net/tcp or tcp6; proc(5) describes it. Only what listens is returned.
     ///
     /// ```

@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import GRDB
+import Glibc
 package import SpriteDomain
 
 /// The registry in one SQLite file, in WAL mode with a synchronous commit.
@@ -18,6 +19,9 @@ package struct Registry: RegistryDriver {
             // What was committed survives power loss, not only a crash of the process.
             try db.execute(sql: "PRAGMA synchronous = FULL")
         }
+        // Environments of sprites may hold secrets; SQLite gives its other files the same mode.
+        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if file >= 0 { close(file) }
         do {
             database = try DatabaseQueue(path: path, configuration: configuration)
             try Schema.migrator.migrate(database)

@@ -95,6 +95,7 @@ extension APIService {
         case (.policy(let text, let kind), _): try await serve(exchange, try spriteName(text), policy: kind)
         case (.control(let text), _), (.proxy(let text), _), (.portWatch(let text), _):
             try await requireUpgrade(exchange, try spriteName(text), route)
+        case (.files(let text, let operation), _): try await files(exchange, try spriteName(text), operation)
         case (.notServed, _): break
         }
     }

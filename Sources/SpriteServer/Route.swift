@@ -23,6 +23,7 @@ enum Route: Sendable, Equatable {
     case control(String)
     case proxy(String)
     case portWatch(String)
+    case files(String, FileOperation)
     /// Part of the contract and not served yet; clients fall back on a 404.
     case notServed(String, what: String)
 
@@ -54,7 +55,9 @@ enum Route: Sendable, Equatable {
         case (1, "control"): self = .control(name)
         case (1, "proxy"): self = .proxy(name)
         case (2, "ports") where rest[1] == "watch": self = .portWatch(name)
-        case (_, "fs"): self = .notServed(name, what: "file operations are")
+        case (2, "fs"):
+            guard let operation = FileOperation(rawValue: rest[1]) else { return nil }
+            self = .files(name, operation)
         case (_, "services"):
             guard let route = ServiceRoute(Array(rest.dropFirst())) else { return nil }
             self = .services(name, route)
@@ -75,6 +78,7 @@ enum Route: Sendable, Equatable {
         case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
         case .checkpoint: ["GET", "HEAD", "DELETE"]
         case .control, .proxy, .portWatch: ["GET"]
+        case .files(_, let operation): operation.methods
         case .services(_, let route): route.methods
         case .policy(_, let kind): kind.methods
         case .notServed: []

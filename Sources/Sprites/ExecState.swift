@@ -119,8 +119,8 @@ final class ExecState: Sendable {
             try await withCheckedThrowingContinuation { continuation in
                 let result = storage.withLockedValue { storage -> Result<Greeting, any Error>? in
                     if let greeting = storage.greeting { return .success(greeting) }
-                    if let ending = storage.ending { return .failure(Self.error(ending)) }
                     if Task.isCancelled { return .failure(CancellationError()) }
+                    if let ending = storage.ending { return .failure(Self.error(ending)) }
                     storage.greetingWaiter = continuation
                     return nil
                 }
@@ -163,7 +163,8 @@ final class ExecState: Sendable {
             case .end(.exited):
                 return []
             case .end(.failed(let error)):
-                throw error
+                // A cancelled task has closed the connection itself, and should hear of nothing else.
+                throw Task.isCancelled ? CancellationError() : error
             case .wait:
                 try await waitForChange()
             }

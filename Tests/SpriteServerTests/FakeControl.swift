@@ -11,6 +11,7 @@ final class FakeControl: SpriteControl {
         var sprites: [SpriteName: Sprite] = [:]
         var checkpoints: [SpriteName: [Checkpoint]] = [:]
         var sessions: [String: FakeSession] = [:]
+        var policies: [String: String] = [:]
         var failure: (any Error)?
         var nextSession = 100
     }
@@ -136,6 +137,14 @@ final class FakeControl: SpriteControl {
 
     func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
         try checked(name) { _, _ in throw SpriteError(.notFound, "cannot undo: there was no restore") }
+    }
+
+    func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String? {
+        try checked(name) { state, _ in state.policies["\(name) \(kind)"] }
+    }
+
+    func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
+        try checked(name) { state, _ in state.policies["\(name) \(kind)"] = text }
     }
 
     func use(_ name: SpriteName) async throws -> any SpriteUse {

@@ -86,7 +86,9 @@ import Testing
                 case .insideFrame: try connection.write([0x82, 100, 1, 2, 3])
                 case .closedNormally: try connection.write(FakeConnection.frame(8, [0x03, 0xE8]))
                 case .goingAway: try connection.write(FakeConnection.frame(8, [0x03, 0xE9]))
-                case .noCode: try connection.write(FakeConnection.frame(2, [3]))
+                case .noCode:
+                    try connection.write(FakeConnection.frame(2, [3]))
+                    connection.waitForClose()
                 case .garbage: try connection.write([UInt8](repeating: 0xFF, count: 64))
                 }
             }) { try await $0.sprite("demo").command("true").run() }

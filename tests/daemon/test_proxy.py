@@ -229,7 +229,7 @@ def test_ports_are_watched(api: Api, sprite: str) -> None:
             assert first["type"] == "port_list"
             assert [(one["port"], one["address"]) for one in first["ports"]] == [(7000, "127.0.0.1")]
             pid = first["ports"][0]["pid"]
-            assert shell(api, sprite, f"cat /proc/{pid}/comm").startswith("python3")
+            assert (await asyncio.to_thread(shell, api, sprite, f"cat /proc/{pid}/comm")).startswith("python3")
             await asyncio.to_thread(inside.start, api, sprite, "echo", 7001, "0.0.0.0")
             opened = json.loads(await asyncio.wait_for(ws.recv(), 10))
             assert (opened["type"], opened["port"], opened["address"]) == ("port_opened", 7001, "0.0.0.0")

@@ -53,7 +53,8 @@ class Daemon:
         command = [str(programs.sprited()), *arguments, "--data-dir", str(self.data_directory)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
         with self.log.open("a") as log:
-            log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
+            # Not what it printed on standard output: that may be the token.
+            log.write(f"$ {' '.join(command)}\n{done.stderr}")
         assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
@@ -110,6 +111,11 @@ class Daemon:
     def restart(self) -> "Daemon":
         self.kill()
         return self.start()
+
+    def abandon(self) -> None:
+        """Ends the process if it still runs: no daemon may outlive the test that started it."""
+        if self.runs:
+            self.kill()
 
     @property
     def runs(self) -> bool:

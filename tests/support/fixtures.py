@@ -57,7 +57,11 @@ def shared_daemon(scratch: Path, base: Path) -> Iterator[Daemon]:
     daemon.import_base(base)
     daemon.start()
     yield daemon
-    daemon.remove()
+    try:
+        daemon.remove()
+    except BaseException:
+        daemon.abandon()
+        raise
     daemon.log.unlink()
 
 
@@ -97,10 +101,16 @@ def new_daemon(scratch: Path, base: Path, request: pytest.FixtureRequest) -> Ite
         return one.start() if started else one
 
     yield make
+    failures: list[Exception] = []
     for one in reversed(made):
-        one.remove()
-        if not request.node.stash.get(_FAILED, False) and not KEEP:
+        try:
+            one.remove()
+        except Exception as failure:  # the others must go all the same
+            one.abandon()
+            failures.append(failure)
+        if not request.node.stash.get(_FAILED, False) and not failures and not KEEP:
             one.log.unlink()
+    assert not failures, failures
 
 
 def fresh_name(prefix: str = "t") -> str:

@@ -4,6 +4,7 @@
 #include "CLinuxAttach.h"
 #include "CLinuxDescriptors.h"
 #include "CLinuxEvents.h"
+#include "CLinuxFiles.h"
 #include "CLinuxMount.h"
 #include "CLinuxNamespaces.h"
 #include "CLinuxNetwork.h"

@@ -22,7 +22,7 @@ struct Proxy: AsyncParsableCommand {
     var ports: [String] = []
 
     func validate() throws {
-        guard (stdio == nil) != ports.isEmpty else { return }
+        guard (stdio == nil) == ports.isEmpty else { return }
         throw ValidationError(stdio == nil ? "give at least one port, such as 8080 or 3001:3000" : "give ports or -W")
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import Glibc
 import SpriteSystem
 
@@ -60,7 +61,9 @@ struct AttributeChange {
                     ]))
             }
         }
-        let file = Descriptor(owning: try attempt(path) { open(path, O_PATH | O_CLOEXEC) })
+        let number = clinux_open_path(AT_FDCWD, path, 0)
+        guard number >= 0 else { throw FileFailure(-number, path) }
+        let file = Descriptor(owning: number)
         try walk(file, path, depth: 0, note)
         try output.line(.object([("affected", .list(affected)), ("count", .number(count))]))
     }
@@ -85,10 +88,10 @@ struct AttributeChange {
         if !comesLast { try note(path, file.number) }
         for name in try FileTree.names(directory, path) {
             let below = FileTree.join(path, name)
-            let number = openat(directory.number, name.bytes, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+            let number = clinux_open_path(directory.number, name.bytes, O_NOFOLLOW)
             guard number >= 0 else {
-                if errno == ENOENT { continue }
-                throw FileFailure(errno, below)
+                if number == -ENOENT { continue }
+                throw FileFailure(-number, below)
             }
             try walk(Descriptor(owning: number), below, depth: depth + 1, note)
         }
@@ -103,7 +106,8 @@ struct AttributeChange {
         switch change {
         case .mode(let mode): try attempt(path) { chmod("/proc/self/fd/\(file.number)", mode) }
         case .owner(let user, let group):
-            try attempt(path) { fchownat(file.number, "", user, group, AT_EMPTY_PATH) }
+            let result = clinux_change_owner(file.number, user, group)
+            if result < 0 { throw FileFailure(-result, path) }
         }
     }
 }

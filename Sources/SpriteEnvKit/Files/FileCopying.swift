@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import Glibc
 import SpriteSystem
 
@@ -71,7 +72,7 @@ struct FileCopying {
         for _ in 0..<FileTree.depthMax {
             let facts = try FileTree.facts(directory.number, path)
             if facts.st_dev == other.st_dev, facts.st_ino == other.st_ino { return true }
-            let number = openat(directory.number, "..", O_PATH | O_DIRECTORY | O_CLOEXEC)
+            let number = clinux_open_path(directory.number, "..", O_DIRECTORY)
             guard number >= 0 else { return false }
             directory = Descriptor(owning: number)
             let above = try FileTree.facts(number, path)

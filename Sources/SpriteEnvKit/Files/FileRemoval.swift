@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import Glibc
+import SpriteSystem
 
 /// Deletes files and trees.
 enum FileRemoval {

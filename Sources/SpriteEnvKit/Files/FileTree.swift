@@ -47,7 +47,8 @@ enum FileTree {
     static func openParent(_ path: String) throws -> (directory: Descriptor, name: EntryName) {
         let (folder, name) = split(path)
         guard !name.isEmpty else { throw FileFailure(EBUSY, path) }
-        let number = try attempt(path) { Glibc.open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) }
+        let number = clinux_open_path(AT_FDCWD, folder, O_DIRECTORY)
+        guard number >= 0 else { throw FileFailure(-number, path) }
         return (Descriptor(owning: number), EntryName(name))
     }
 
@@ -112,17 +113,18 @@ enum FileTree {
     static func copyBytes(_ source: Int32, _ target: Int32, _ path: String) throws -> Int64 {
         var total: Int64 = 0
         while true {
-            let count = copy_file_range(source, nil, target, nil, 64 << 20, 0)
+            let count = clinux_copy_range(source, target, 64 << 20)
             if count == 0, total > 0 { return total }
             guard count > 0 else {
                 // Files of /proc say that they are empty, and some file systems cannot do it.
-                if count < 0, errno == EINTR { continue }
-                if count < 0, ![EXDEV, EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(errno) {
-                    throw FileFailure(errno, path)
+                let number = Int32(clamping: -count)
+                if number == EINTR { continue }
+                guard [0, EXDEV, EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(number) else {
+                    throw FileFailure(number, path)
                 }
                 break
             }
-            total += Int64(count)
+            total += count
         }
         var buffer = [UInt8](repeating: 0, count: 256 << 10)
         while true {

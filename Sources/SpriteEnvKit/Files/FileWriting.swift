@@ -86,9 +86,9 @@ struct FileWriting {
     private func openFolder(of target: String) throws -> Descriptor {
         let (folder, name) = FileTree.split(target)
         guard !name.isEmpty else { throw FileFailure(EISDIR, path) }
-        func open() -> Int32 { Glibc.open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) }
+        func open() -> Int32 { clinux_open_path(AT_FDCWD, folder, O_DIRECTORY) }
         var number = open()
-        if number < 0, errno == ENOENT {
+        if number == -ENOENT {
             if makesParents {
                 try FileTree.makeDirectories(folder)
             } else if name == ".keep" {
@@ -97,7 +97,7 @@ struct FileWriting {
             }
             number = open()
         }
-        guard number >= 0 else { throw FileFailure(errno, path) }
+        guard number >= 0 else { throw FileFailure(-number, path) }
         return Descriptor(owning: number)
     }
 
@@ -143,13 +143,7 @@ struct FileWriting {
         do {
             try fill(staged.number)
             try attempt(path) { fchmod(staged.number, existing?.permissions ?? mode) }
-            if renameat(directory.number, stage.bytes, directory.number, name.bytes) == 0 { return }
-            // Something is mounted on it: what is there has to be written over.
-            guard errno == EBUSY || errno == EXDEV, existing != nil else { throw FileFailure(errno, path) }
-            let file = try openInPlace(directory, name, path)
-            lseek(staged.number, 0, SEEK_SET)
-            _ = try FileTree.copyBytes(staged.number, file.number, path)
-            unlinkat(directory.number, stage.bytes, 0)
+            try attempt(path) { renameat(directory.number, stage.bytes, directory.number, name.bytes) }
         } catch {
             unlinkat(directory.number, stage.bytes, 0)
             throw error
@@ -162,7 +156,7 @@ struct FileWriting {
     ) throws -> (Descriptor, EntryName)? {
         let name = EntryName(".sprite-write-\(String(UInt64.random(in: .min ... .max), radix: 36))")
         let number = openat(
-            directory.number, name.bytes, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode_t(0o600))
+            directory.number, name.bytes, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode_t(0o600))
         guard number >= 0 else {
             let problem = errno
             if existing != nil, [EACCES, EPERM, EROFS].contains(problem) { return nil }

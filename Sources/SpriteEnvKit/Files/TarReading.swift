@@ -42,14 +42,14 @@ struct TarReading {
                 try input.skip(header.size)
             case UInt8(ascii: "2"):
                 let (folder, last) = try place.open(name)
-                try replace(folder, last) { symlinkat(header.link.map { CChar(bitPattern: $0) } + [0], folder.number, last.bytes) }
+                try replace(folder, last, header) { symlinkat(header.link.map { CChar(bitPattern: $0) } + [0], folder.number, last.bytes) }
                 try setOwner(folder, last, header)
                 try input.skip(header.size)
             case UInt8(ascii: "1"):
                 let (folder, last) = try place.open(name)
                 var other = place
                 let (source, sourceName) = try other.open(try TarPlace.components(header.link, path))
-                try replace(folder, last) { linkat(source.number, sourceName.bytes, folder.number, last.bytes, 0) }
+                try replace(folder, last, header) { linkat(source.number, sourceName.bytes, folder.number, last.bytes, 0) }
                 try input.skip(header.size)
             case UInt8(ascii: "S"): throw FileFailure(ENOTSUP, path, "sparse entries of GNU tar are not supported")
             default:
@@ -126,7 +126,7 @@ struct TarReading {
     ) throws {
         let (folder, last) = try place.open(name)
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
-        let number = try replace(folder, last) { openat(folder.number, last.bytes, flags, mode_t(0o600)) }
+        let number = try replace(folder, last, header) { openat(folder.number, last.bytes, flags, mode_t(0o600)) }
         let file = Descriptor(owning: number)
         let path = path
         try input.take(header.size) { try $0.withUnsafeBytes { try writeAll(number, $0, path) } }
@@ -154,12 +154,15 @@ struct TarReading {
 
     /// Makes something under a name; what has the name is removed first, unless it is a directory.
     @discardableResult
-    private func replace(_ folder: Descriptor, _ name: EntryName, _ make: () -> Int32) throws -> Int32 {
+    private func replace(
+        _ folder: Descriptor, _ name: EntryName, _ header: TarHeader, _ make: () -> Int32
+    ) throws -> Int32 {
+        let shown = path + "/" + String(decoding: header.name.prefix(4096), as: UTF8.self)
         let result = make()
         if result >= 0 { return result }
-        guard errno == EEXIST else { throw FileFailure(errno, FileTree.join(path, name)) }
-        try attempt(FileTree.join(path, name)) { unlinkat(folder.number, name.bytes, 0) }
-        return try attempt(FileTree.join(path, name), make)
+        guard errno == EEXIST else { throw FileFailure(errno, shown) }
+        try attempt(shown) { unlinkat(folder.number, name.bytes, 0) }
+        return try attempt(shown, make)
     }
 
     private func mode(_ header: TarHeader) -> mode_t { header.mode & (isRoot ? 0o7777 : 0o777) }

@@ -110,9 +110,9 @@ final class Exchange: Sendable {
     }
 
     /// Begins an answer whose body follows piece by piece; each piece is sent at once, as one chunk.
-    func begin(_ headers: HTTPHeaders, closing: Bool = false) async throws {
+    func begin(_ headers: HTTPHeaders, status: HTTPResponseStatus = .ok, closing: Bool = false) async throws {
         if closing { state.withLockedValue { $0.mustClose = true } }
-        try await outbound.write(.head(responseHead(.ok, headers)))
+        try await outbound.write(.head(responseHead(status, headers)))
     }
 
     func write(_ pieces: [ByteBuffer]) async throws {

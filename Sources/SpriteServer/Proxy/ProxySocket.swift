@@ -20,18 +20,18 @@ struct ProxySocket: Sendable {
 
     func serve(_ connection: WebSocketConnection) async {
         let outbound = connection.outbound
+        // Awaited by nobody: it only refuses a client that says nothing. Not in the group, of which single tasks cannot
+        // be cancelled.
+        let deadline = Task {
+            guard target == nil, (try? await Task.sleep(for: Self.firstMessageTimeout)) != nil else { return }
+            await refuse(outbound)
+        }
+        defer { deadline.cancel() }
         await withTaskGroup(of: Void.self) { group in
             var stream: TargetConnection?
             do {
                 try await outbound.write(.keepalive(.ping))
-                if let target {
-                    stream = await connect(target, connection, &group)
-                } else {
-                    group.addTask {
-                        guard (try? await Task.sleep(for: Self.firstMessageTimeout)) != nil else { return }
-                        await refuse(outbound)
-                    }
-                }
+                if let target { stream = await connect(target, connection, &group) }
                 for try await message in connection.inbound {
                     switch message {
                     case .closed:
@@ -47,7 +47,7 @@ struct ProxySocket: Sendable {
                     case .text(let bytes):
                         // After the first, clients send no text that means anything.
                         guard stream == nil else { continue }
-                        group.cancelAll()
+                        deadline.cancel()
                         guard let target = try? JSONBody.decode(API.ProxyTarget.self, from: bytes),
                             UInt16(exactly: target.port).map({ $0 > 0 }) == true
                         else {
@@ -64,11 +64,11 @@ struct ProxySocket: Sendable {
             }
             // The client has ended; what it sent has to arrive before the connection goes.
             await stream?.finish()
-            let deadline = connection.channel.eventLoop.scheduleTask(in: TimeAmount(Limits.halfClosedTimeout)) {
+            let cut = connection.channel.eventLoop.scheduleTask(in: TimeAmount(Limits.halfClosedTimeout)) {
                 [stream] in stream?.close()
             }
             await group.waitForAll()
-            deadline.cancel()
+            cut.cancel()
         }
     }
 

@@ -63,6 +63,9 @@ extension APIService {
         case .portWatch(let text):
             let socket = PortSocket(service: self, sprite: try await sprite(text, head.headers))
             return { connection, _ in await socket.serve(connection) }
+        case .files(let text, .watch):
+            let socket = FileWatchSocket(service: self, sprite: try await sprite(text, head.headers))
+            return { connection, _ in await socket.serve(connection) }
         default:
             return nil
         }

@@ -60,7 +60,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !inputEnded else { return }
         let frame = Self.unwrapInboundIn(data)
-        guard frame.maskKey != nil else {
+        guard let maskKey = frame.maskKey else {
             fail(API.CloseCode.protocolError, "frames of a client must be masked", context: context)
             return
         }
@@ -68,18 +68,22 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
             fail(API.CloseCode.protocolError, "no extension was agreed on", context: context)
             return
         }
+        var data = frame.data
+        data.unmask(maskKey)
         switch frame.opcode {
-        case .ping: answerPing(frame.unmaskedData, context: context)
+        case .ping: answerPing(data, context: context)
         case .pong: break
-        case .connectionClose: peerClosed(frame.unmaskedData, context: context)
-        case .text, .binary, .continuation: receive(frame, context: context)
+        case .connectionClose: peerClosed(data, context: context)
+        case .text, .binary, .continuation: receive(frame.opcode, data, isLast: frame.fin, context: context)
         default: fail(API.CloseCode.protocolError, "unknown opcode", context: context)
         }
     }
 
-    private func receive(_ frame: WebSocketFrame, context: ChannelHandlerContext) {
-        var data = frame.unmaskedData
-        var opcode = frame.opcode
+    private func receive(
+        _ opcode: WebSocketOpcode, _ data: ByteBuffer, isLast: Bool, context: ChannelHandlerContext
+    ) {
+        var opcode = opcode
+        var data = data
         if opcode == .continuation {
             guard var begun = fragments else {
                 fail(API.CloseCode.protocolError, "a continuation without a beginning", context: context)
@@ -97,7 +101,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
             fail(API.CloseCode.protocolError, "a message inside another", context: context)
             return
         }
-        guard frame.fin else {
+        guard isLast else {
             fragments = (opcode, data)
             return
         }
