@@ -93,7 +93,7 @@ suite() {
 clean_host() {
     local file folder
     for file in /proc/[0-9]*/cmdline; do
-        case $(tr '\0' ' ' <"$file" 2>/dev/null) in
+        case $({ tr '\0' ' ' <"$file"; } 2>/dev/null) in
         "$SPRITED_BINARY "*"$scratch"/*) kill -KILL "$(basename "$(dirname "$file")")" 2>/dev/null || true ;;
         esac
     done

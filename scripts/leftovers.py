@@ -31,9 +31,11 @@ def processes() -> Iterator[tuple[str, str]]:
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                # The last line is the unified hierarchy: in it a sprite's processes bear the daemon's tag.
+                group = (entry / "cgroup").read_text().strip().rpartition("\n")[2]
             except OSError:
                 continue
-            yield entry.name, command
+            yield entry.name, f"{command} in {group}"
 
 
 def mounts() -> Iterator[str]:

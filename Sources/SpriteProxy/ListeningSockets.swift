@@ -30,7 +30,9 @@ package struct ListeningSocket: Sendable, Hashable {
             let fields = line.split(separator: " ", omittingEmptySubsequences: true)
             guard fields.count > 9, fields[3] == "0A", let inode = UInt64(fields[9]) else { continue }
             let parts = fields[1].split(separator: ":")
-            guard parts.count == 2, let port = UInt16(parts[1], radix: 16), let address = text(parts[0]) else { continue }
+            guard parts.count == 2, let port = UInt16(parts[1], radix: 16), let address = text(parts[0]) else {
+                continue
+            }
             found.append(ListeningSocket(port: port, address: address, inode: inode))
             if found.count == Limits.listeningPortsMax { break }
         }

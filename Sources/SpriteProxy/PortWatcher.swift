@@ -61,7 +61,8 @@ package actor PortWatcher {
     private func poll(_ id: SpriteID, _ process: Int32) async {
         while !Task.isCancelled {
             let known = watched[id]?.ports
-            guard let ports = try? await blocking({ try look(id, process, known: known ?? []) }), !Task.isCancelled else {
+            guard let ports = try? await blocking({ try look(id, process, known: known ?? []) }), !Task.isCancelled
+            else {
                 break
             }
             tell(id, ports)

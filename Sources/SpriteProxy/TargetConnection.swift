@@ -51,7 +51,9 @@ package final class TargetConnection: Sendable {
             .channelOption(.autoRead, value: false)
             .channelOption(.allowRemoteHalfClosure, value: true)
             .channelOption(
-                .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 2 << 10, initial: 16 << 10, maximum: 256 << 10))
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 2 << 10, initial: 16 << 10, maximum: 256 << 10)
+            )
             .withConnectedSocket(number) { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let handler = TargetHandler(eventLoop: channel.eventLoop)

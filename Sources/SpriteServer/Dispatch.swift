@@ -61,7 +61,8 @@ extension APIService {
         if route != .health { try authenticate(exchange.head.headers) }
         guard let route else {
             throw SpriteError(
-                .notFound, "cannot find '\(exchange.target.path)': the server has no such path; docs/openapi.yaml lists them")
+                .notFound,
+                "cannot find '\(exchange.target.path)': the server has no such path; docs/openapi.yaml lists them")
         }
         let method = exchange.method
         if case .notServed(let text, let what) = route {

@@ -50,7 +50,8 @@ struct ErrorReply {
             body = API.ErrorBody(error: error.code.rawValue, message: error.message)
             if let cause = error.cause {
                 logger.warning(
-                    "request failed", metadata: ["request.id": "\(requestID)", "error": "\(error)", "cause": "\(cause)"])
+                    "request failed",
+                    metadata: ["request.id": "\(requestID)", "error": "\(error)", "cause": "\(cause)"])
             }
         } else if error is CancellationError {
             status = .serviceUnavailable

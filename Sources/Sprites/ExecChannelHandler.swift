@@ -170,7 +170,9 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     private func readText(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
         if isProxy { return state.started(ExecState.Greeting(sessionID: "", isTerminal: true)) }
-        guard let message = try? JSONDecoder().decode(API.TextMessage.self, from: Data(data.readableBytesView)) else { return }
+        guard let message = try? JSONDecoder().decode(API.TextMessage.self, from: Data(data.readableBytesView)) else {
+            return
+        }
         switch message.type {
         case "session_info":
             if let tty = message.tty { isTerminal = tty }

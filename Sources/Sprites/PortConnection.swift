@@ -58,7 +58,9 @@ public final class PortConnection: Sendable {
 
     func write(_ bytes: ByteBuffer) async throws {
         var bytes = bytes
-        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.messageBytesMax)), piece.readableBytes > 0 {
+        while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.messageBytesMax)),
+            piece.readableBytes > 0
+        {
             guard !state.hasEnded else { throw SpritesError(.connectionLost, "the connection has ended") }
             try await channel.writeAndFlush(WebSocketFrame.client(.binary, piece))
         }

@@ -63,7 +63,8 @@ extension Sprite {
 
     /// One checkpoint.
     public func checkpoint(_ id: String) async throws -> Checkpoint {
-        try await http.get(path + "/checkpoints/" + API.PercentCoding.encode(id), as: Checkpoint.self, timeout: requestTimeout)
+        try await http.get(
+            path + "/checkpoints/" + API.PercentCoding.encode(id), as: Checkpoint.self, timeout: requestTimeout)
     }
 
     /// Deletes a checkpoint.

@@ -7,7 +7,7 @@ import SpriteAPI
 extension Sprite {
     /// Commands that run now.
     public func sessions() async throws -> [SessionInfo] {
-        return try await http.get(path + "/exec", as: API.SessionList.self, timeout: requestTimeout).sessions
+        try await http.get(path + "/exec", as: API.SessionList.self, timeout: requestTimeout).sessions
     }
 
     /// Connects to a command that runs: kept output first, then live.

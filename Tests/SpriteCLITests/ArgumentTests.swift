@@ -70,7 +70,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("/v1/sprites", "demo", "/v1/sprites"), ("/health", "demo", "/health"), ("/exec", "demo", "/v1/sprites/demo/exec"),
+        ("/v1/sprites", "demo", "/v1/sprites"), ("/health", "demo", "/health"),
+        ("/exec", "demo", "/v1/sprites/demo/exec"),
         ("exec", "demo", "/v1/sprites/demo/exec"), ("/", "demo", "/v1/sprites/demo"), ("/sprites", nil, "/v1/sprites"),
         ("/v1x", "demo", "/v1/sprites/demo/v1x"),
     ])

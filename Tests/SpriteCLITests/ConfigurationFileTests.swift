@@ -43,7 +43,8 @@ struct ConfigurationFileTests {
     @Test func `what others keep in the file survives`() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
         try FileManager.default.createDirectory(atPath: folder + "/.sprites", withIntermediateDirectories: true)
-        let given = #"{"version":"1","users":[{"id":7,"x":1.5}],"disable_keyring":true,"urls":{"u":{"extra":null,"orgs":{}}}}"#
+        let given =
+            #"{"version":"1","users":[{"id":7,"x":1.5}],"disable_keyring":true,"urls":{"u":{"extra":null,"orgs":{}}}}"#
         try Data(given.utf8).write(to: URL(fileURLWithPath: path))
         var file = try ConfigurationFile(path: path)
         file.setToken("t", url: "u", organization: "o")

@@ -38,7 +38,9 @@ struct OutputTests {
             refused.message == "sprite: unknown token; the token came from SPRITE_TOKEN; `sprite login` stores another")
     }
 
-    @Test(arguments: [["list", "--bogus"], ["create", "a", "b"], ["restore"], ["use", "--unset", "x"], ["sessions", "kill"]])
+    @Test(arguments: [
+        ["list", "--bogus"], ["create", "a", "b"], ["restore"], ["use", "--unset", "x"], ["sessions", "kill"],
+    ])
     func `wrong usage is exit code 2`(arguments: [String]) {
         let error = #expect(throws: (any Error).self) { try SpriteCommand.parseAsRoot(arguments) }
         guard let error else { return }

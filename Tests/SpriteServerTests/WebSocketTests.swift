@@ -254,7 +254,7 @@ import Testing
     }
 
     @Test func `a shutdown closes with 1001 and tells no exit`() async throws {
-        try await withSprite { port, _ in
+        try await withSprite { port, control in
             let frames = Task {
                 var frames: [RawClient.Frame] = []
                 try await RawClient.connect(port) { client in
@@ -263,7 +263,12 @@ import Testing
                 }
                 return frames
             }
-            try await Task.sleep(for: .milliseconds(300))
+            let name = try SpriteName("demo")
+            for _ in 0..<500 {
+                let session = try? await control.session(name, "101") as? FakeSession
+                if session?.attachedCount == 1 { break }
+                try await Task.sleep(for: .milliseconds(10))
+            }
             shutdownFrames.withLockedValue { $0 = frames }
         }
         let task = try #require(shutdownFrames.withLockedValue { $0 })

@@ -15,7 +15,8 @@ import Testing
                 switch request.target {
                 case "/v1/sprites?max_results=50&prefix=a%2Fb":
                     try connection.answer(
-                        200, #"{"sprites":[{"name":"a"},{"name":"b"}],"has_more":true,"next_continuation_token":"x y"}"#)
+                        200, #"{"sprites":[{"name":"a"},{"name":"b"}],"has_more":true,"next_continuation_token":"x y"}"#
+                    )
                 case "/v1/sprites?max_results=50&prefix=a%2Fb&continuation_token=x%20y":
                     try connection.answer(200, #"{"sprites":[],"has_more":true,"next_continuation_token":"z"}"#)
                 case "/v1/sprites?max_results=50&prefix=a%2Fb&continuation_token=z":
@@ -45,8 +46,9 @@ import Testing
             options.limits.cpus = 0.5
             return try await client.create("demo", options).info
         }
-        #expect(body.withLock { $0 } == #"POST /v1/sprites {"config":{"cpus":0.5},"name":"demo"}"#
-            || body.withLock { $0 } == #"POST /v1/sprites {"name":"demo","config":{"cpus":0.5}}"#)
+        #expect(
+            body.withLock { $0 } == #"POST /v1/sprites {"config":{"cpus":0.5},"name":"demo"}"#
+                || body.withLock { $0 } == #"POST /v1/sprites {"name":"demo","config":{"cpus":0.5}}"#)
         #expect(sprite?.labels == ["l"])
         #expect(sprite?.status == "running")
     }
@@ -76,7 +78,8 @@ import Testing
         let error = await #expect(throws: SpritesError.self) {
             try await FakeServer.with(script: { connection in
                 _ = try connection.readRequest()
-                try connection.answer(failure.status, failure.body, headers: ["X-Request-Id": "r7", "Retry-After": "3"])
+                try connection.answer(
+                    failure.status, failure.body, headers: ["X-Request-Id": "r7", "Retry-After": "3"])
             }) { try await $0.get("demo").name }
         }
         #expect(error?.code == failure.code)

@@ -34,7 +34,8 @@ def test_stat_and_the_questions(box: Sprite) -> None:
     assert not file.exists() and not file.is_file() and not file.is_dir()
     file.write_bytes(b"12345", mode=0o600)
     facts = file.stat()
-    assert (facts.name, facts.path, facts.size, facts.mode, facts.is_dir) == ("file", "/home/sprite/file", 5, "0600", False)
+    assert (facts.name, facts.path) == ("file", "/home/sprite/file")
+    assert (facts.size, facts.mode, facts.is_dir) == (5, "0600", False)
     assert file.exists() and file.is_file() and not file.is_dir()
 
 

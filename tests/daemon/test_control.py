@@ -89,6 +89,19 @@ def test_commands_one_after_another(api: Api, sprite: str) -> None:
     scenario(body, api, sprite)
 
 
+def test_many_connections_at_once(api: Api, sprite: str) -> None:
+    async def one(number: int) -> None:
+        async with Control(api, sprite) as control:
+            for step in range(5):
+                result = await control.run("sh", "-c", f"echo {number} {step}; exit {number}", stdin="false")
+                assert (result["out"], result["exitCode"]) == (b"%d %d\n" % (number, step), number)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(one(number) for number in range(40)))
+
+    asyncio.run(all_of_them())
+
+
 def test_arguments_are_those_of_exec(api: Api, sprite: str) -> None:
     async def body(control: Control) -> None:
         result = await control.run(

@@ -14,6 +14,7 @@ import pytest
 from support.api import Api, ApiError
 from support.base import base_tar
 from support.daemon import Daemon
+from support.files import Files
 
 #: Set to a directory that stays: data directories and logs are kept there.
 KEEP = os.environ.get("SPRITE_TEST_KEEP")
@@ -140,3 +141,9 @@ def new_sprite(api: Api) -> Iterator[Callable[..., str]]:
 def sprite(new_sprite: Callable[..., str]) -> str:
     """The name of a fresh sprite."""
     return new_sprite()
+
+
+@pytest.fixture
+def files(api: Api, sprite: str) -> Files:
+    """The files of the fresh sprite."""
+    return Files(api, sprite)

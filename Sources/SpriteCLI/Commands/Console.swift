@@ -47,7 +47,8 @@ struct Console: AsyncParsableCommand {
         // A kind the sprite has no description of would leave programs without colours or cursor keys.
         let known = ["xterm", "screen", "tmux", "linux", "vt1", "vt2", "rxvt", "dumb"]
         if isTerminal(1), let kind = environmentVariable("TERM"), known.contains(where: kind.hasPrefix),
-            options.environment["TERM"] == nil {
+            options.environment["TERM"] == nil
+        {
             options.environment["TERM"] = kind
         }
         if let colours = environmentVariable("COLORTERM"), options.environment["COLORTERM"] == nil {

@@ -91,7 +91,8 @@ struct Context {
         // An organization that was not chosen by anyone does not stand in the way.
         let known = file.organizations.filter { $0.url == url }
         if options.organization == nil, known.count == 1, let only = known.first?.organization,
-            let token = file.token(url: url, organization: only) {
+            let token = file.token(url: url, organization: only)
+        {
             TokenSource.set(file.path)
             return token
         }

@@ -25,7 +25,9 @@ final class PortForwarding: Sendable {
         guard forwards.withLock({ $0[change.port] == nil }) else { return }
         // The same number where it is free here, else any.
         var forward = try? await sprite.forward(localPort: change.port, remotePort: change.port, host: change.address)
-        if forward == nil { forward = try? await sprite.forward(localPort: 0, remotePort: change.port, host: change.address) }
+        if forward == nil {
+            forward = try? await sprite.forward(localPort: 0, remotePort: change.port, host: change.address)
+        }
         guard let forward else { return }
         let isNew = forwards.withLock { forwards in
             guard forwards[change.port] == nil else { return false }

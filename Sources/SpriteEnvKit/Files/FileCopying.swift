@@ -20,7 +20,10 @@ struct FileCopying {
         _ = try FileTree.facts(from.directory.number, from.name, source)
         let to = try FileTree.openParent(target)
         if renameat(from.directory.number, from.name.bytes, to.directory.number, to.name.bytes) < 0 {
-            guard errno == EXDEV else { throw FileFailure(errno, errno == EEXIST || errno == ENOTEMPTY ? target : source) }
+            let number = errno
+            guard number == EXDEV else {
+                throw FileFailure(number, [EEXIST, ENOTEMPTY].contains(number) ? target : source)
+            }
             // Between file systems, as mv(1) does it; what the copy would be merged with stays.
             var facts = stat()
             if lstat(target, &facts) == 0, facts.isDirectory { throw FileFailure(EEXIST, target) }

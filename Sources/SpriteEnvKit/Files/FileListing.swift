@@ -72,7 +72,8 @@ struct FileListing {
         default: type = "other"
         }
         return .object([
-            ("name", .text(name)), ("path", .text(path)), ("type", .text(type)), ("size", .number(Int64(facts.st_size))),
+            ("name", .text(name)), ("path", .text(path)), ("type", .text(type)),
+            ("size", .number(Int64(facts.st_size))),
             ("mode", .text(octal(facts.permissions))), ("modTime", .text(timeText(facts.st_mtim))),
             ("isDir", .bool(facts.isDirectory)),
         ])
@@ -88,7 +89,9 @@ func timeText(_ time: timespec) -> String {
         let text = "\(number)"
         return String(repeating: "0", count: max(0, count - text.count)) + text
     }
-    let date = "\(digits(Int(parts.tm_year) + 1900, 4))-\(digits(Int(parts.tm_mon) + 1, 2))-\(digits(Int(parts.tm_mday), 2))"
-    let clock = "\(digits(Int(parts.tm_hour), 2)):\(digits(Int(parts.tm_min), 2)):\(digits(Int(parts.tm_sec), 2))"
+    let date = [
+        digits(Int(parts.tm_year) + 1900, 4), digits(Int(parts.tm_mon) + 1, 2), digits(Int(parts.tm_mday), 2),
+    ].joined(separator: "-")
+    let clock = [parts.tm_hour, parts.tm_min, parts.tm_sec].map { digits(Int($0), 2) }.joined(separator: ":")
     return "\(date)T\(clock).\(digits(time.tv_nsec / 1000, 6))Z"
 }

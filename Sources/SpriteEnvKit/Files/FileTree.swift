@@ -97,7 +97,9 @@ enum FileTree {
             if bytes == [0x2E, 0] || bytes == [0x2E, 0x2E, 0] { continue }
             names.append(EntryName(bytes, isDirectory: entry.pointee.d_type == UInt8(DT_DIR)))
         }
-        return names.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) { UInt8(bitPattern: $0) < UInt8(bitPattern: $1) } }
+        return names.sorted {
+            $0.bytes.lexicographicallyPrecedes($1.bytes) { UInt8(bitPattern: $0) < UInt8(bitPattern: $1) }
+        }
     }
 
     /// Makes a directory and those above it that are missing.

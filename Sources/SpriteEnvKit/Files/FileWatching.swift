@@ -61,7 +61,8 @@ struct FileWatching {
                 rest.dropFirst(headBytes).prefix(Int(length)).prefix { $0 != 0 }.map { CChar(bitPattern: $0) } + [0])
             rest = rest.dropFirst(headBytes + Int(length))
             if mask & UInt32(IN_Q_OVERFLOW) != 0 {
-                try send(.object([("type", .text("error")), ("message", .text("events were lost: there were too many"))]), output)
+                let text = "events were lost: there were too many"
+                try send(.object([("type", .text("error")), ("message", .text(text))]), output)
                 continue
             }
             if mask & UInt32(IN_IGNORED) != 0 {

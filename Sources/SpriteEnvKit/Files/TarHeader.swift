@@ -97,7 +97,9 @@ struct TarHeader {
         guard block.count == TarHeader.blockBytes else { return nil }
         var sum: Int64 = 0
         for (index, byte) in block.enumerated() { sum += (148..<156).contains(index) ? 0x20 : Int64(byte) }
-        guard TarHeader.number(block[148..<156]) == sum, let size = TarHeader.number(block[124..<136]) else { return nil }
+        guard TarHeader.number(block[148..<156]) == sum, let size = TarHeader.number(block[124..<136]) else {
+            return nil
+        }
         self.size = size
         mode = mode_t(truncatingIfNeeded: TarHeader.number(block[100..<108]) ?? 0) & 0o7777
         owner = UInt32(truncatingIfNeeded: TarHeader.number(block[108..<116]) ?? 0)

@@ -22,8 +22,8 @@ struct TarPlace {
         guard parts.count <= FileTree.depthMax else { throw FileFailure(ENAMETOOLONG, path) }
         return try parts.map { part in
             guard !part.elementsEqual("..".utf8), !part.contains(0) else {
-                throw FileFailure(
-                    EINVAL, path, "the archive has a name that leads out of it: '\(String(decoding: name.prefix(200), as: UTF8.self))'")
+                let shown = String(decoding: name.prefix(200), as: UTF8.self)
+                throw FileFailure(EINVAL, path, "the archive has a name that leads out of it: '\(shown)'")
             }
             return EntryName(part.map { CChar(bitPattern: $0) } + [0])
         }

@@ -42,14 +42,17 @@ struct TarReading {
                 try input.skip(header.size)
             case UInt8(ascii: "2"):
                 let (folder, last) = try place.open(name)
-                try replace(folder, last, header) { symlinkat(header.link.map { CChar(bitPattern: $0) } + [0], folder.number, last.bytes) }
+                let target = header.link.map { CChar(bitPattern: $0) } + [0]
+                try replace(folder, last, header) { symlinkat(target, folder.number, last.bytes) }
                 try setOwner(folder, last, header)
                 try input.skip(header.size)
             case UInt8(ascii: "1"):
                 let (folder, last) = try place.open(name)
                 var other = place
                 let (source, sourceName) = try other.open(try TarPlace.components(header.link, path))
-                try replace(folder, last, header) { linkat(source.number, sourceName.bytes, folder.number, last.bytes, 0) }
+                try replace(folder, last, header) {
+                    linkat(source.number, sourceName.bytes, folder.number, last.bytes, 0)
+                }
                 try input.skip(header.size)
             case UInt8(ascii: "S"): throw FileFailure(ENOTSUP, path, "sparse entries of GNU tar are not supported")
             default:

@@ -58,7 +58,8 @@ struct ConnectionPipeline: ServerChildChannel {
             // The client left, or sent garbage, before its first request was decided.
             upgradeHandler.upgradeResultFuture.whenFailure { _ in channel.close(promise: nil) }
             return Value(
-                outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel, client: client)
+                outcome: upgradeHandler.upgradeResultFuture, firstRequest: firstRequest, channel: channel,
+                client: client)
         }
     }
 

@@ -103,7 +103,8 @@ final class Exchange: Sendable {
     }
 
     /// Sends an object as JSON.
-    func send(_ status: HTTPResponseStatus = .ok, json value: some Encodable, _ headers: HTTPHeaders = [:]) async throws {
+    func send(_ status: HTTPResponseStatus = .ok, json value: some Encodable, _ headers: HTTPHeaders = [:]) async throws
+    {
         var headers = headers
         headers.add(name: "content-type", value: "application/json")
         try await send(status, headers, body: try JSONBody.encode(value))

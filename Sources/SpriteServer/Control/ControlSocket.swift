@@ -90,7 +90,8 @@ struct ControlSocket: Sendable {
         guard message.operation == "exec" else {
             let name = message.operation ?? ""
             return try await outbound.write(
-                Self.text(.failed("op.not_found", "there is no operation '\(name.prefix(40))', use exec", id: message.id)))
+                Self.text(
+                    .failed("op.not_found", "there is no operation '\(name.prefix(40))', use exec", id: message.id)))
         }
         guard !state.withLockedValue({ $0.isDraining }) else {
             return try await outbound.write(

@@ -13,7 +13,8 @@ extension APIService {
     /// Answers one request of the filesystem section of the API.
     func files(_ exchange: Exchange, _ name: SpriteName, _ operation: FileOperation) async throws {
         guard exchange.head.method != .HEAD else {
-            throw SpriteError(.methodNotAllowed, "cannot HEAD this path: use \(operation.methods.joined(separator: ", "))")
+            throw SpriteError(
+                .methodNotAllowed, "cannot HEAD this path: use \(operation.methods.joined(separator: ", "))")
         }
         do {
             try await cancelWhenGracefulShutdown {
@@ -85,7 +86,9 @@ extension APIService {
     }
 
     /// A process of the sprite can stop the program without ending it.
-    private func withDeadline<Value: Sendable>(_ work: @escaping @Sendable () async throws -> Value) async throws -> Value {
+    private func withDeadline<Value: Sendable>(
+        _ work: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
         try await withThrowingTaskGroup(of: Value.self) { group in
             group.addTask { try await work() }
             group.addTask {
@@ -105,7 +108,8 @@ extension APIService {
         var options = try parameters.flag("recursive") ? ["--recursive"] : []
         if let pattern = parameters.text("pattern") {
             guard pattern.utf8.count <= 1024, !pattern.utf8.contains(0) else {
-                throw FileProblem(code: "EINVAL", text: "invalid argument: 'pattern' is longer than 1024 bytes", path: "")
+                throw FileProblem(
+                    code: "EINVAL", text: "invalid argument: 'pattern' is longer than 1024 bytes", path: "")
             }
             options.append("--pattern=\(pattern)")
         }
@@ -216,7 +220,8 @@ extension APIService {
                     }
                     run.session.closeInput()
                 }
-                try await group.waitForAll()
+                // Not waitForAll(), which goes on waiting when the client has left.
+                while try await group.next() != nil {}
             }
         } catch {
             exchange.closeAfterwards()

@@ -70,7 +70,8 @@ struct FileParameters: Sendable {
         case "false", "0": return false
         case .some(let text):
             throw FileProblem(
-                code: "EINVAL", text: "invalid argument: '\(name)' is '\(text.prefix(40))', use true or false", path: "")
+                code: "EINVAL", text: "invalid argument: '\(name)' is '\(text.prefix(40))', use true or false", path: ""
+            )
         }
     }
 

@@ -42,7 +42,9 @@ struct FileHeader: Decodable {
 
     var problem: FileProblem? {
         guard let error, let code else { return nil }
-        let isName = code.utf8.count <= 16 && code.utf8.allSatisfy { (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) }
+        let isName =
+            code.utf8.count <= 16
+            && code.utf8.allSatisfy { (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) }
         return FileProblem(
             code: isName ? code : "EIO", text: String(error.prefix(1024)), path: String((path ?? "").prefix(8192)))
     }

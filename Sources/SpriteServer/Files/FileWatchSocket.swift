@@ -40,15 +40,15 @@ struct FileWatchSocket: Sendable {
                         guard bytes.readableBytes <= 1 << 20,
                             let request = try? JSONBody.decode(Message.self, from: bytes), request.type == "subscribe"
                         else {
-                            try await say("the message is not understood: send type 'subscribe' and 'paths'", connection)
+                            try await say("not understood: send type 'subscribe' and 'paths'", connection)
                             continue
                         }
                         subscriptions += 1
                         let paths = request.paths ?? []
                         guard subscriptions <= Self.subscriptionsMax, (1...Self.pathsMax).contains(paths.count) else {
                             try await say(
-                                "there are too many subscriptions or paths: the limits are \(Self.subscriptionsMax) and "
-                                    + "\(Self.pathsMax), and there must be a path", connection)
+                                "too many subscriptions, or too many paths or none: the limits are "
+                                    + "\(Self.subscriptionsMax) and \(Self.pathsMax)", connection)
                             continue
                         }
                         group.addTask { await follow(request, paths, connection) }

@@ -61,7 +61,8 @@ struct PortSocket: Sendable {
                 API.PortList(
                     ports: ports.map {
                         .init(
-                            port: Int($0.socket.port), address: $0.socket.address, pid: $0.owner.map { Int($0.process) })
+                            port: Int($0.socket.port), address: $0.socket.address, pid: $0.owner.map { Int($0.process) }
+                        )
                     }))
         case .opened(let port): try JSONBody.encode(APIService.message("port_opened", port))
         case .closed(let port): try JSONBody.encode(APIService.message("port_closed", port))

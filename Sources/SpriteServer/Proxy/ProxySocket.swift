@@ -102,7 +102,8 @@ struct ProxySocket: Sendable {
             }
             return stream
         } catch {
-            let reason = (error as? SpriteError)?.message ?? (error as? SpriteDialer.Failure)?.description ?? "internal error"
+            let reason =
+                (error as? SpriteError)?.message ?? (error as? SpriteDialer.Failure)?.description ?? "internal error"
             service.logger.debug("proxy not connected", metadata: ["error": "\(error)"])
             try? await outbound.write(.close(API.CloseCode.internalError, "Failed to connect to \(text): \(reason)"))
             return nil

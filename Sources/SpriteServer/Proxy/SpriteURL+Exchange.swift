@@ -27,7 +27,11 @@ extension APIService {
             }
         }
         exchange.client.onLeave { work.cancel() }
-        await withTaskCancellationHandler { await work.value } onCancel: { work.cancel() }
+        await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            work.cancel()
+        }
         exchange.client.onLeave(nil)
         logger.debug(
             "request to a sprite",

@@ -33,7 +33,8 @@ extension APIService {
     /// Wakes the sprite and connects; `kept` is used again if it still fits.
     ///
     /// Throws `.badGateway` if nothing listens, and what keeps the sprite from waking.
-    func target(_ name: SpriteName, kept: SpriteTarget? = nil, on eventLoop: any EventLoop) async throws -> SpriteTarget {
+    func target(_ name: SpriteName, kept: SpriteTarget? = nil, on eventLoop: any EventLoop) async throws -> SpriteTarget
+    {
         let use = try await control.use(name)
         let port = try await configuration.services?.httpPort(name) ?? Self.defaultPort
         if let kept, kept.use.id == use.id, kept.use.processID == use.processID, kept.port == port,
@@ -57,7 +58,8 @@ extension APIService {
                 return try await SpriteDialer.dial(
                     use, addresses: [.loopback4, .loopback6], port: UInt16(clamping: port), timeout: Limits.dialTimeout)
             } catch {
-                guard case .refused = error, ContinuousClock.now - start < Self.startPatience, await isStarting(name, port)
+                guard case .refused = error, ContinuousClock.now - start < Self.startPatience,
+                    await isStarting(name, port)
                 else {
                     if case .spriteGone = error {
                         throw SpriteError(.unavailable, "cannot reach sprite '\(name)': it has just stopped; try again")

@@ -38,11 +38,14 @@ extension APIService {
             while let event = try await reader.next() {
                 switch event {
                 case .output(let stream, var bytes):
+                    // One write for one event: each costs a hop to the event loop and a system call.
+                    var pieces: [WebSocketOutput] = []
                     while let piece = bytes.readSlice(length: min(bytes.readableBytes, Self.frameBytesMax)),
                         piece.readableBytes > 0
                     {
-                        try await outbound.write(isTerminal ? .binary(piece) : .stream(stream.rawValue, piece))
+                        pieces.append(isTerminal ? .binary(piece) : .stream(stream.rawValue, piece))
                     }
+                    try await outbound.write(contentsOf: pieces)
                 case .exited(let status):
                     ports.cancel()
                     await ports.value

@@ -11,7 +11,8 @@ struct Restore: AsyncParsableCommand {
             sprite restore [-s NAME] CHECKPOINT
             sprite restore [-s NAME] --undo
             """,
-        discussion: "What runs is ended. The replaced state is kept: --undo brings it back. v0 is the state at creation.")
+        discussion:
+            "What runs is ended. The replaced state is kept: --undo brings it back. v0 is the state at creation.")
 
     @OptionGroup var global: GlobalOptions
 
