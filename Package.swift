@@ -72,14 +72,16 @@ let package = Package(
         library(
             "SpriteDaemon",
             [
-                "SpriteServer", "SpriteLifecycle", "SpriteServices", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
+                "SpriteServer", "SpriteLifecycle", "SpriteServices", "SpriteRegistry", "SpriteStorage", "SpriteImage",
+                "SpriteSandbox",
                 "SpriteNetwork", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux",
                 argumentParser, logging, serviceLifecycle, unixSignals,
             ]),
         library(
             "SpriteServer",
             [
-                "SpriteAPI", "SpriteDomain", "SpriteProxy", hummingbird, hummingbirdCore, httpTypes, logging, nioConcurrency, nioCore,
+                "SpriteAPI", "SpriteDomain", "SpriteProxy", hummingbird, hummingbirdCore, httpTypes, logging,
+                nioConcurrency, nioCore,
                 nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioPosix, nioWebSocket, serviceLifecycle,
             ]),
         library(
@@ -122,14 +124,21 @@ let package = Package(
         tests("SpriteRegistryTests", ["SpriteRegistry", "SpriteDomain"]),
         tests("SpriteServicesTests", ["SpriteServices", "SpriteDomain"]),
         tests("SpriteAgentWireTests", ["SpriteAgentWire"]),
-        tests("SpriteSessionsTests", ["SpriteSessions", "SpriteAgentWire", "SpriteDomain", "SpriteSystem", "CLinux", nioCore, logging]),
+        tests(
+            "SpriteSessionsTests",
+            ["SpriteSessions", "SpriteAgentWire", "SpriteDomain", "SpriteSystem", "CLinux", nioCore, logging]),
         tests("SpriteStorageTests", ["SpriteStorage", "SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
         tests("SpriteImageTests", ["SpriteImage", "SpriteStorage", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteSandboxTests", ["SpriteSandbox", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteNetworkTests", ["SpriteNetwork", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteProxyTests", ["SpriteProxy", "SpriteDomain", nioCore, nioHTTP1, nioPosix]),
         tests("SpriteAPITests", ["SpriteAPI"]),
-        tests("SpriteServerTests", ["SpriteServer", "SpriteAPI", "SpriteDomain", nioCore, nioPosix, nioHTTP1, nioWebSocket, logging, serviceLifecycle, asyncHTTPClient]),
+        tests(
+            "SpriteServerTests",
+            [
+                "SpriteServer", "SpriteAPI", "SpriteDomain", nioCore, nioPosix, nioHTTP1, nioWebSocket, logging,
+                serviceLifecycle, asyncHTTPClient,
+            ]),
         tests("SpritesTests", ["Sprites", "SpriteAPI", nioCore, nioPosix, nioHTTP1, nioWebSocket]),
         tests("SpriteCLITests", ["SpriteCLI", "Sprites", "SpriteAPI", argumentParser]),
         tests("TidyTests", []),

@@ -34,6 +34,7 @@ data=$scratch/data
 mkdir "$data"
 tag=$(host_tag "$data")
 daemon=''
+# shellcheck disable=SC2317 # Called by the trap.
 finish() {
     local status=$?
     trap '' INT TERM

@@ -69,7 +69,8 @@ extension Bench {
             var row = Row(
                 "checkpoint after \(megabytes) MB were written", samples, raw: ("syncfs + snapshot", both),
                 bars: [.atMost(1.2 * both.median, "1.2 × raw")])
-            row.note = "dirty when the clock started: raw \(Int(dirty.raw.median)) MB, sprite \(Int(dirty.sprite.median)) MB"
+            row.note =
+                "dirty when the clock started: raw \(Int(dirty.raw.median)) MB, sprite \(Int(dirty.sprite.median)) MB"
             // Less, and the row would say nothing about data that has to be written.
             row.isMeasured = min(dirty.raw.median, dirty.sprite.median) >= 0.8 * Double(megabytes)
             self.report.add(row)

@@ -33,7 +33,8 @@ extension Bench {
         let tag = settings.runDirectory.split(separator: "/").last.map(String.init) ?? ""
         let inside = Memory.spriteProcesses(tag: tag)
         return (
-            inside.kibibytes, inside.count, Memory.residentKiB(settings.daemonPid), kibibytesBelow(settings.runDirectory)
+            inside.kibibytes, inside.count, Memory.residentKiB(settings.daemonPid),
+            kibibytesBelow(settings.runDirectory)
         )
     }
 

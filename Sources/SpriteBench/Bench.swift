@@ -62,12 +62,16 @@ final class Bench {
     /// Runs `true` over a WebSocket of its own.
     func expectTrue(_ sprite: Sprite) async throws {
         let result = try await sprite.command(["true"]).run()
-        guard result.exitCode == 0 else { throw BenchFailure("true ended with \(result.exitCode): \(result.stderrText)") }
+        guard result.exitCode == 0 else {
+            throw BenchFailure("true ended with \(result.exitCode): \(result.stderrText)")
+        }
     }
 
     func shell(_ sprite: Sprite, _ script: String) async throws {
         let result = try await sprite.command(["sh", "-c", script]).run()
-        guard result.exitCode == 0 else { throw BenchFailure("\(script) ended with \(result.exitCode): \(result.stderrText)") }
+        guard result.exitCode == 0 else {
+            throw BenchFailure("\(script) ended with \(result.exitCode): \(result.stderrText)")
+        }
     }
 
     /// The id that names a sprite's disk; the API shows it with or without a prefix.

@@ -29,7 +29,8 @@ struct RawOperations: Sendable {
     func snapshot(_ source: String, as name: String, readOnly: Bool = true) throws {
         let flags = readOnly ? Int32(BTRFS_UTIL_CREATE_SNAPSHOT_READ_ONLY) : 0
         try check(
-            btrfs_util_create_snapshot(source, "\(directory)/\(name)", flags, nil, nil), "snapshot \(source) as \(name)")
+            btrfs_util_create_snapshot(source, "\(directory)/\(name)", flags, nil, nil), "snapshot \(source) as \(name)"
+        )
     }
 
     func delete(_ name: String) throws {

@@ -12,7 +12,9 @@ final class Report: @unchecked Sendable {
     init(isJSON: Bool) {
         self.isJSON = isJSON
         if !isJSON {
-            write(padded("operation", 44) + right("median", 10) + right("p95", 10) + right("runs", 6) + "  raw operation, bars")
+            write(
+                padded("operation", 44) + right("median", 10) + right("p95", 10) + right("runs", 6)
+                    + "  raw operation, bars")
         }
     }
 
@@ -24,7 +26,8 @@ final class Report: @unchecked Sendable {
         var line = padded(row.name, 44) + right(number(row.samples.median), 10) + right(number(row.samples.p95), 10)
         line += right("\(row.samples.values.count)", 6) + "  \(row.unit)"
         if let name = row.rawName, let raw = row.raw {
-            line += "; \(name) \(number(raw.median)) (p95 \(number(raw.p95)), ratio \(number(row.samples.median / raw.median)))"
+            line +=
+                "; \(name) \(number(raw.median)) (p95 \(number(raw.p95)), ratio \(number(row.samples.median / raw.median)))"
         }
         for bar in row.bars {
             let sign = bar.direction == .atMost ? "≤" : "≥"
@@ -59,7 +62,8 @@ extension JSONValue {
     init(_ row: Row) {
         var object: [String: JSONValue] = [
             "name": .string(row.name), "unit": .string(row.unit), "median": .number(row.samples.median),
-            "p95": .number(row.samples.p95), "runs": .number(Double(row.samples.values.count)), "pass": .bool(row.passes), "measured": .bool(row.isMeasured),
+            "p95": .number(row.samples.p95), "runs": .number(Double(row.samples.values.count)),
+            "pass": .bool(row.passes), "measured": .bool(row.isMeasured),
             "bars": .array(
                 row.bars.map {
                     .object([

@@ -86,7 +86,8 @@ struct BaseImport: AsyncParsableCommand {
     func run() async throws {
         let imageKind = try kind.map { text in
             guard let kind = ImageKind(rawValue: text) else {
-                throw SpriteError(.invalidRequest, "cannot import image: there is no kind '\(text)'; use oci, docker or tar")
+                throw SpriteError(
+                    .invalidRequest, "cannot import image: there is no kind '\(text)'; use oci, docker or tar")
             }
             return kind
         }
@@ -152,7 +153,9 @@ private final class ProgressLine: Sendable {
 
     func show(_ progress: BaseProgress) {
         let percent = progress.fraction.map { Int($0 * 100) }
-        let text = percent.map { "\($0 < 10 ? "  " : $0 < 100 ? " " : "")\($0)%  \(progress.step)" } ?? "      \(progress.step)"
+        let text =
+            percent.map { "\($0 < 10 ? "  " : $0 < 100 ? " " : "")\($0)%  \(progress.step)" }
+            ?? "      \(progress.step)"
         if progress.isNotice {
             put((isTerminal ? "\r\u{1B}[K" : "") + "note: \(progress.step)\n", STDERR_FILENO)
         } else if isTerminal {

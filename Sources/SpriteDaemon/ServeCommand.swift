@@ -63,7 +63,8 @@ struct ServeCommand: AsyncParsableCommand {
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in say("listening on http://\(address.hostText):\(port)") })
         var group = ServiceGroupConfiguration(
-            services: [.init(service: IdleWatch(parts.lifecycle)), .init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [.init(service: IdleWatch(parts.lifecycle)), .init(service: server)],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         do {
             try await ServiceGroup(configuration: group).run()
@@ -123,7 +124,8 @@ func takeDaemonLock(_ names: HostNames) throws -> Descriptor {
     let file = try Descriptor.open(names.lockPath, O_RDWR | O_CREAT)
     guard flock(file.number, LOCK_EX | LOCK_NB) == 0 else {
         throw SpriteError(
-            .conflict, "cannot serve \(names.dataDirectory): another sprited uses it; stop it or use another --data-dir")
+            .conflict, "cannot serve \(names.dataDirectory): another sprited uses it; stop it or use another --data-dir"
+        )
     }
     return file
 }

@@ -28,7 +28,8 @@ struct TokenFile: Sendable, CustomStringConvertible {
         token = String(text.filter { !$0.isWhitespace })
         guard token.utf8.count >= 16 else {
             throw SpriteError(
-                .internalError, "cannot use \(path): the token in it is shorter than 16 bytes; delete it to get a new one")
+                .internalError,
+                "cannot use \(path): the token in it is shorter than 16 bytes; delete it to get a new one")
         }
     }
 

@@ -64,7 +64,8 @@ package struct Sprite: Sendable, Hashable {
     package init(
         id: SpriteID, name: SpriteName, base: BaseName, limits: ResourceLimits = .init(),
         idle: IdlePolicy = .init(), environment: [String: String] = [:], labels: [String] = [],
-        urlAuthentication: URLAuthentication = .sprite, createdAt: Timestamp, updatedAt: Timestamp, lastRunningAt: Timestamp? = nil,
+        urlAuthentication: URLAuthentication = .sprite, createdAt: Timestamp, updatedAt: Timestamp,
+        lastRunningAt: Timestamp? = nil,
         source: CheckpointID = .initial, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1
     ) {
         self.id = id

@@ -17,7 +17,8 @@ package struct Drivers: Sendable {
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
-        network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver, closeSocket: @escaping @Sendable (Int32) -> Void,
+        network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
+        closeSocket: @escaping @Sendable (Int32) -> Void,
         logger: Logger
     ) {
         self.registry = registry

@@ -10,7 +10,8 @@ extension Lifecycle: SpriteControl {
         let base = if let base = creation.base { base } else { try await defaultBase() }
         guard try await drivers.storage.bases().contains(base) else {
             throw SpriteError(
-                .notFound, "cannot create sprite: no base is named '\(base)'; `sprited base list` shows those there are")
+                .notFound, "cannot create sprite: no base is named '\(base)'; `sprited base list` shows those there are"
+            )
         }
         let now = Timestamp.now()
         let sprite = Sprite(

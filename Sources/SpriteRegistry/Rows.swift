@@ -78,7 +78,8 @@ private func decodeSource(_ text: String) throws -> DiskSource {
 
 func decodeSprite(_ row: Row) throws -> Sprite {
     guard let id = SpriteID(rawValue: row["id"]), let source = CheckpointID(row["source"]) else {
-        throw SpriteError(.internalError, "cannot read the registry: the sprite with id '\(row["id"] ?? "")' is damaged")
+        throw SpriteError(
+            .internalError, "cannot read the registry: the sprite with id '\(row["id"] ?? "")' is damaged")
     }
     let decoder = JSONDecoder()
     let environment: String = row["environment"]

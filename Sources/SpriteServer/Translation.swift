@@ -132,7 +132,8 @@ extension APIService {
     func checkpointID(_ text: String, of name: SpriteName) throws -> CheckpointID {
         guard let id = CheckpointID(text) else {
             throw SpriteError(
-                .notFound, "there is no checkpoint '\(text.prefix(40))' of sprite '\(name)'; ids look like v3 or auto-1")
+                .notFound, "there is no checkpoint '\(text.prefix(40))' of sprite '\(name)'; ids look like v3 or auto-1"
+            )
         }
         return id
     }
@@ -144,7 +145,8 @@ extension APIService {
         guard query.command.count <= Limits.execArgumentCountMax else {
             throw SpriteError(
                 .invalidRequest,
-                "invalid query: there are \(query.command.count) arguments, the limit is \(Limits.execArgumentCountMax)")
+                "invalid query: there are \(query.command.count) arguments, the limit is \(Limits.execArgumentCountMax)"
+            )
         }
         guard query.environment.count <= Limits.execEnvironmentCountMax else {
             throw SpriteError(
@@ -156,7 +158,8 @@ extension APIService {
         guard bytes <= Limits.execArgumentBytesMax else {
             throw SpriteError(
                 .invalidRequest,
-                "invalid query: arguments and variables are \(bytes) bytes, the limit is \(Limits.execArgumentBytesMax)")
+                "invalid query: arguments and variables are \(bytes) bytes, the limit is \(Limits.execArgumentBytesMax)"
+            )
         }
         guard let path = query.path ?? query.command.first, !path.isEmpty else {
             throw SpriteError(.invalidRequest, "invalid query: the name of the command is empty")

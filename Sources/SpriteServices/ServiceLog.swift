@@ -39,7 +39,8 @@ struct ServiceLog {
         guard let path else { return }
         var lines = ""
         let label = "\(timeText(time)) [\(stream == .stdout ? "stdout" : "stderr")] "
-        for line in text.split(separator: "\n", omittingEmptySubsequences: false).dropLast(text.hasSuffix("\n") ? 1 : 0) {
+        for line in text.split(separator: "\n", omittingEmptySubsequences: false).dropLast(text.hasSuffix("\n") ? 1 : 0)
+        {
             lines += label + line + "\n"
         }
         let file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)

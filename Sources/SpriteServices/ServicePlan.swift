@@ -195,7 +195,8 @@ struct ServicePlan: Sendable {
         {
             throw SpriteError(
                 .conflict,
-                "cannot define service '\(definition.name)': service '\(other.definition.name)' has the HTTP port already")
+                "cannot define service '\(definition.name)': service '\(other.definition.name)' has the HTTP port already"
+            )
         }
         var open = definition.needs
         var seen: Set<String> = []

@@ -63,7 +63,9 @@ package struct ServiceRequests: ServiceControl {
         return try await body(await supervisor.crew(use.id))
     }
 
-    package func services(_ sprite: SpriteName) async throws -> [ServiceView] { try await with(sprite) { await $0.views } }
+    package func services(_ sprite: SpriteName) async throws -> [ServiceView] {
+        try await with(sprite) { await $0.views }
+    }
     package func service(_ sprite: SpriteName, _ name: String) async throws -> ServiceView {
         try await with(sprite) { try await $0.view(name) }
     }

@@ -39,7 +39,9 @@ import Testing
         #expect(camel.memoryMiB == 2048)
     }
 
-    @Test(arguments: [(#"{"timeout":3}"#, "3.0s"), (#"{"timeout":"500ms"}"#, "500ms"), ("{}", nil)] as [(String, String?)])
+    @Test(
+        arguments: [(#"{"timeout":3}"#, "3.0s"), (#"{"timeout":"500ms"}"#, "500ms"), ("{}", nil)] as [(String, String?)]
+    )
     func `the timeout of a kill is a number or a text`(_ text: String, _ timeout: String?) throws {
         #expect(try decode(API.KillSession.self, text).timeout == timeout)
     }

@@ -18,11 +18,12 @@ import Testing
         #expect(API.DurationText.parse(text) == nil)
     }
 
-    @Test(arguments: [
-        (0, "1970-01-01T00:00:00Z"), (1_770_091_506_123_456_789, "2026-02-03T04:05:06.123456Z"),
-        (951_782_400_000_000_000, "2000-02-29T00:00:00Z"), (-1, "1969-12-31T23:59:59.999999Z"),
-        (4_102_444_799_000_001_000, "2099-12-31T23:59:59.000001Z"),
-    ] as [(Int64, String)])
+    @Test(
+        arguments: [
+            (0, "1970-01-01T00:00:00Z"), (1_770_091_506_123_456_789, "2026-02-03T04:05:06.123456Z"),
+            (951_782_400_000_000_000, "2000-02-29T00:00:00Z"), (-1, "1969-12-31T23:59:59.999999Z"),
+            (4_102_444_799_000_001_000, "2099-12-31T23:59:59.000001Z"),
+        ] as [(Int64, String)])
     func `times are written and read`(_ nanoseconds: Int64, _ text: String) {
         #expect(API.TimeText.text(nanoseconds: nanoseconds) == text)
         let microseconds = nanoseconds - (nanoseconds % 1000 + 1000) % 1000

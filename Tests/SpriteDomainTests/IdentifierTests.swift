@@ -32,7 +32,9 @@ import Testing
         #expect(CheckpointID(text)?.rawValue == text)
     }
 
-    @Test(arguments: ["", "v", "v-1", "v01", "v4294967296", "1", "V1", "auto-", "auto-x", "v1/..", "../v1", "v1 ", "Current"])
+    @Test(arguments: [
+        "", "v", "v-1", "v01", "v4294967296", "1", "V1", "auto-", "auto-x", "v1/..", "../v1", "v1 ", "Current",
+    ])
     func `what is not a checkpoint id is nil`(_ text: String) {
         #expect(CheckpointID(text) == nil)
     }

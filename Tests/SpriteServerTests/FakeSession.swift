@@ -31,7 +31,8 @@ final class FakeSession: ExecSession {
     init(id: String, request: ExecRequest) {
         command = request.arguments[0]
         info = SessionInfo(
-            id: id, command: "/usr/bin/" + request.arguments.joined(separator: " "), directory: request.directory ?? "/home/sprite",
+            id: id, command: "/usr/bin/" + request.arguments.joined(separator: " "),
+            directory: request.directory ?? "/home/sprite",
             isTerminal: request.terminal != nil, terminalSize: request.terminal,
             createdAt: Timestamp(nanoseconds: 1_770_091_506_000_000_000))
         let arguments = request.arguments
@@ -54,7 +55,8 @@ final class FakeSession: ExecSession {
             emit(
                 .stdout,
                 "\(arguments.dropFirst().joined(separator: "|"));\(environment);\(request.directory ?? "-");"
-                    + "\(request.user ?? "-");\(request.takesInput);\(request.maxRunAfterDisconnect.map { "\($0)" } ?? "-")")
+                    + "\(request.user ?? "-");\(request.takesInput);\(request.maxRunAfterDisconnect.map { "\($0)" } ?? "-")"
+            )
             finish(.exited(0))
         default:
             break

@@ -63,7 +63,9 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
         Bad("GET", "/v1/sprites?max_results=many", 400, "invalid_request", "max_results"),
         Bad("GET", "/v1/sprites?continuation_token=%21", 400, "invalid_request", "continuation_token"),
         Bad("POST", "/v1/sprites/demo/fork", "{\"name\":\"demo\"}", 409, "already_exists", "is taken"),
-        Bad("POST", "/v1/sprites/demo/fork", "{\"name\":\"n\",\"checkpoint\":\"x\"}", 404, "not_found", "no checkpoint 'x'"),
+        Bad(
+            "POST", "/v1/sprites/demo/fork", "{\"name\":\"n\",\"checkpoint\":\"x\"}", 404, "not_found",
+            "no checkpoint 'x'"),
         Bad("GET", "/v1/sprites/demo/checkpoints/v7", 404, "not_found", "no checkpoint 'v7'"),
         Bad("DELETE", "/v1/sprites/demo/checkpoints/v0", 409, "conflict", "descends from it"),
         Bad("DELETE", "/v1/sprites/demo/checkpoints/Current", 409, "conflict", "live state"),
@@ -71,7 +73,8 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
         Bad("POST", "/v1/sprites/demo/checkpoints/undo/restore", 404, "not_found", "there was no restore"),
         Bad("POST", "/v1/sprites/demo/restore/undo", 404, "not_found", "there was no restore"),
         Bad(
-            "POST", "/v1/sprites/demo/checkpoint", "{\"comment\":\"late failure\"}", 507, "no_space", "the pool is full"),
+            "POST", "/v1/sprites/demo/checkpoint", "{\"comment\":\"late failure\"}", 507, "no_space", "the pool is full"
+        ),
         Bad("POST", "/v1/sprites/demo/exec", 400, "invalid_request", "no 'cmd'"),
         Bad("POST", "/v1/sprites/demo/exec?cmd=x&tty=true", 400, "invalid_request", "need a WebSocket"),
         Bad("POST", "/v1/sprites/demo/exec?cmd=x&env=novalue", 400, "invalid_request", "NAME=VALUE"),
@@ -101,10 +104,11 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
         }
     }
 
-    @Test(arguments: [
-        (nil, 401), ("Bearer wrong", 401), ("Bearer ", 401), ("Basic YmVhcmVyOm9yZy8xL3NlY3JldA==", 200),
-        ("Basic cm9vdDpvcmcvMS9zZWNyZXQ=", 401), ("bearer org/1/secret", 200), ("Bearer org/1/secret", 200),
-    ] as [(String?, Int)])
+    @Test(
+        arguments: [
+            (nil, 401), ("Bearer wrong", 401), ("Bearer ", 401), ("Basic YmVhcmVyOm9yZy8xL3NlY3JldA==", 200),
+            ("Basic cm9vdDpvcmcvMS9zZWNyZXQ=", 401), ("bearer org/1/secret", 200), ("Bearer org/1/secret", 200),
+        ] as [(String?, Int)])
     func `tokens are checked`(_ value: String?, _ status: Int) async throws {
         try await withServer { port, _ in
             try await RawClient.connect(port) { client in

@@ -132,14 +132,15 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ("/v1/sprites/ghost/exec?cmd=x", [:], 404, "no sprite"), ("/v1/sprites/demo/exec", [:], 400, "no 'cmd'"),
-        ("/v1/sprites/demo/exec?cmd=x&rows=x&tty=true", [:], 400, "'rows'"),
-        ("/v1/sprites/demo/exec/77", [:], 404, "no session"), ("/v1/sprites/ghost/control", [:], 404, "no sprite"),
-        ("/v1/sprites/demo/exec?cmd=x", ["Authorization": "Bearer no"], 401, "not known"),
-        ("/v1/sprites/demo/exec?cmd=x", ["Sec-WebSocket-Version": "8"], 400, "Version 13"),
-        ("/v1/sprites/demo/exec?cmd=x", ["Content-Length": "3"], 400, "has a body"),
-    ] as [(String, [String: String], Int, String)])
+    @Test(
+        arguments: [
+            ("/v1/sprites/ghost/exec?cmd=x", [:], 404, "no sprite"), ("/v1/sprites/demo/exec", [:], 400, "no 'cmd'"),
+            ("/v1/sprites/demo/exec?cmd=x&rows=x&tty=true", [:], 400, "'rows'"),
+            ("/v1/sprites/demo/exec/77", [:], 404, "no session"), ("/v1/sprites/ghost/control", [:], 404, "no sprite"),
+            ("/v1/sprites/demo/exec?cmd=x", ["Authorization": "Bearer no"], 401, "not known"),
+            ("/v1/sprites/demo/exec?cmd=x", ["Sec-WebSocket-Version": "8"], 400, "Version 13"),
+            ("/v1/sprites/demo/exec?cmd=x", ["Content-Length": "3"], 400, "has a body"),
+        ] as [(String, [String: String], Int, String)])
     func `a refused upgrade is an ordinary error`(
         _ path: String, _ headers: [String: String], _ status: Int, _ sentence: String
     ) async throws {
@@ -157,7 +158,8 @@ import Testing
         try await withSprite { port, _ in
             try await RawClient.connect(port) { client in
                 try await client.request(
-                    "GET", "/health", ["Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "x"])
+                    "GET", "/health",
+                    ["Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "x"])
                 #expect(try await client.answer().status == 200)
             }
         }

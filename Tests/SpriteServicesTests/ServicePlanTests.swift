@@ -9,7 +9,9 @@ import Testing
 @Suite struct ServicePlanTests {
     private let start = Timestamp(nanoseconds: 1_000_000_000_000)
 
-    private func later(_ seconds: Int64) -> Timestamp { Timestamp(nanoseconds: start.nanoseconds + seconds * 1_000_000_000) }
+    private func later(_ seconds: Int64) -> Timestamp {
+        Timestamp(nanoseconds: start.nanoseconds + seconds * 1_000_000_000)
+    }
 
     private func service(_ name: String, needs: [String] = [], port: Int? = nil) -> ServiceDefinition {
         ServiceDefinition(name: name, command: "/bin/true", needs: needs, httpPort: port)

@@ -298,6 +298,14 @@ def test_a_service_on_the_other_loopback(api: Api, sprite: str) -> None:
     assert Visitor(api, sprite, api.token).ask()[2] == b"hello from /"
 
 
+def test_the_port_of_a_service_is_used_and_waited_for(api: Api, sprite: str) -> None:
+    program = ["-c", "import time; time.sleep(1.5)\n" + inside.SERVER, "http", "127.0.0.1", "3000"]
+    body = {"cmd": "python3", "args": program, "http_port": 3000}
+    api.call("PUT", f"/v1/sprites/{sprite}/services/web", params={"duration": "0s"}, json=body)
+    assert Visitor(api, sprite, api.token).ask()[2] == b"hello from /", "the request waits for the service to listen"
+    shell(api, sprite, "ss -Htln | grep -q 127.0.0.1:3000")
+
+
 def test_a_request_wakes_the_sprite(api: Api, new_sprite: object, daemon: Daemon) -> None:
     sprite = new_sprite("wake", config={"freeze_after_seconds": 2})  # type: ignore[operator]
     inside.start(api, sprite, "http")

@@ -23,7 +23,8 @@ int clinux_poller(void);
 /// Adds a descriptor, or changes what is waited for. Returns 0 or -errno.
 int clinux_watch(int poller, int descriptor, uint32_t events, uint64_t token);
 int clinux_unwatch(int poller, int descriptor);
-/// Waits for at most `microseconds` (-1: for ever). Returns how many events were written, 0 also after a signal, or -errno.
+/// Waits for at most `microseconds` (-1: for ever). Returns how many events were written, 0 also after a signal, or
+/// -errno.
 int clinux_wait_events(int poller, clinux_event *events, int count, int64_t microseconds);
 
 /// eventfd(2), non-blocking and close-on-exec. Returns a descriptor or -errno.
@@ -33,7 +34,8 @@ int clinux_wake(int wakeup);
 /// Takes the wake-ups back.
 void clinux_wakeup_clear(int wakeup);
 
-/// Blocks SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE and the like, and returns a non-blocking descriptor to read the first
+/// Blocks SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE and the like, and returns a non-blocking descriptor to read the
+/// first
 /// three from, or -errno.
 int clinux_signals(void);
 /// The next signal's number with its sender's pid (0: from outside this pid namespace), 0 if there is none, or -errno.

@@ -65,7 +65,8 @@ extension APIService {
                 API.KillEvent(type: "complete", exitCode: Int(status.code)),
             ])
         } else {
-            try await stream.send([API.KillEvent(type: "timeout", message: "process did not end within \(timeoutText)")])
+            try await stream.send([API.KillEvent(type: "timeout", message: "process did not end within \(timeoutText)")]
+            )
             // With a terminal the signal reaches one foreground group at a time: what started it comes next.
             for _ in 0..<20 where status == nil {
                 session.signal(9)

@@ -5,38 +5,6 @@ import NIOHTTP1
 import SpriteAPI
 import SpriteDomain
 
-/// Where in `…/services` a request goes.
-enum ServiceRoute: Sendable, Equatable {
-    case list
-    case signal
-    case one(String)
-    case start(String)
-    case stop(String)
-    case restart(String)
-    case logs(String)
-
-    init?(_ rest: [String]) {
-        switch (rest.count, rest.last) {
-        case (0, _): self = .list
-        case (1, "signal"): self = .signal
-        case (1, .some(let name)): self = .one(name)
-        case (2, "start"): self = .start(rest[0])
-        case (2, "stop"): self = .stop(rest[0])
-        case (2, "restart"): self = .restart(rest[0])
-        case (2, "logs"): self = .logs(rest[0])
-        default: return nil
-        }
-    }
-
-    var methods: [String] {
-        switch self {
-        case .list, .logs: ["GET", "HEAD"]
-        case .signal, .start, .stop, .restart: ["POST"]
-        case .one: ["GET", "HEAD", "PUT", "DELETE"]
-        }
-    }
-}
-
 extension APIService {
     func serve(_ exchange: Exchange, _ sprite: SpriteName, _ route: ServiceRoute) async throws {
         guard let services = configuration.services else {
@@ -78,7 +46,8 @@ extension APIService {
         case (.signal, _):
             let body = try await exchange.requiredBody(API.SignalService.self)
             guard let number = API.SignalName.number(body.signal) else {
-                throw SpriteError(.invalidRequest, "invalid signal '\(body.signal.prefix(40))': use a name such as TERM")
+                throw SpriteError(
+                    .invalidRequest, "invalid signal '\(body.signal.prefix(40))': use a name such as TERM")
             }
             try await services.signal(sprite, body.name, number)
             try await exchange.send(.noContent)
@@ -92,7 +61,8 @@ extension APIService {
         else { return nil }
         guard let duration = API.DurationText.parse(text), duration <= .seconds(3600) else {
             throw SpriteError(
-                .invalidRequest, "invalid query: '\(name)' is '\(text.prefix(40))', use a duration such as 5s, at most 1h")
+                .invalidRequest,
+                "invalid query: '\(name)' is '\(text.prefix(40))', use a duration such as 5s, at most 1h")
         }
         return duration
     }
