@@ -55,7 +55,8 @@ final class FakeSession: ExecSession {
             emit(
                 .stdout,
                 "\(arguments.dropFirst().joined(separator: "|"));\(environment);\(request.directory ?? "-");"
-                    + "\(request.user ?? "-");\(request.takesInput);\(request.maxRunAfterDisconnect.map { "\($0)" } ?? "-")"
+                    + "\(request.user ?? "-");\(request.takesInput);"
+                    + (request.maxRunAfterDisconnect.map { "\($0)" } ?? "-")
             )
             finish(.exited(0))
         default:

@@ -256,7 +256,8 @@ final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
             case .tunnel(_, let handler):
                 return .tunnel(
                     try NIOAsyncChannel(
-                        wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true)),
+                        wrappingChannelSynchronously: channel,
+                        configuration: .init(isOutboundHalfClosureEnabled: true)),
                     handler)
             case .webSocket(_, let own):
                 handler = own
