@@ -100,6 +100,7 @@ extension Agent {
         let live = waiting.live
         live.resolved(command: command(path, waiting.arguments), directory: directory)
         enter(live)
+        live.awaitFirstReader()
         do {
             if live.session.info.isTerminal {
                 guard descriptors.count == 1, clinux_descriptor_kind(descriptors[0].number) == 2 else {

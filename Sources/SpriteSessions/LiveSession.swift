@@ -210,19 +210,36 @@ final class LiveSession {
     // MARK: Clients
 
     func attached() {
+        stopDisconnectTimer()
+        // Before there was a client, the command was held back after the first few MiB.
+        for pump in pumps { pump.run() }
+    }
+
+    private func stopDisconnectTimer() {
         if let disconnectTimer { loop.cancel(disconnectTimer) }
         disconnectTimer = nil
     }
 
     func detached() {
         // The job of an attach and of its detach may both come after the fact: then the timer of the start still runs.
-        attached()
+        stopDisconnectTimer()
         if session.state.withLock({ $0.readers.isEmpty }) { disconnected() }
         // Whoever held the command back may have been the one that left.
         for pump in pumps { pump.run() }
     }
 
-    func started() { disconnected(LiveSession.firstAttach) }
+    /// Call before output is taken: what is printed until the first client attaches is kept for it.
+    func awaitFirstReader() { session.state.withLock { $0.awaitsFirstReader = true } }
+
+    func started() {
+        disconnected(LiveSession.firstAttach)
+        // Nobody came: it goes on without.
+        loop.after(LiveSession.firstAttach) { [weak self] in
+            guard let self else { return }
+            session.state.withLock { $0.awaitsFirstReader = false }
+            for pump in pumps { pump.run() }
+        }
+    }
 
     func disconnected(_ extra: Duration = .zero) {
         guard disconnectTimer == nil, isRunning, let limit = record.maxRunAfterDisconnect else { return }

@@ -42,6 +42,8 @@ struct SessionState {
     var streams: [Stream]
     var readers: [Int: Reader] = [:]
     var nextReader = 0
+    /// Whoever started it has not attached yet: until then the command is held back as if a reader stood at the start.
+    var awaitsFirstReader = false
     /// Set when the process has ended.
     var ending: ExitStatus?
     /// Set when, in addition, all its output is in the files.
@@ -58,7 +60,8 @@ struct SessionState {
 
     /// How many bytes may be taken from the command now; marks the stream paused if none.
     mutating func window(_ stream: Int) -> Int {
-        guard let slowest = readers.values.map({ $0.offsets[stream] }).min() else { return .max }
+        let first = awaitsFirstReader ? streams[stream].start : nil
+        guard let slowest = readers.values.map({ $0.offsets[stream] }).min() ?? first else { return .max }
         let room = Int64(Limits.streamWindowBytesMax) - (streams[stream].end - slowest)
         streams[stream].isPaused = room <= 0
         return Int(max(room, 0))
@@ -110,6 +113,7 @@ struct SessionState {
     mutating func attach() -> Int {
         let id = nextReader
         nextReader += 1
+        awaitsFirstReader = false
         readers[id] = Reader(offsets: streams.map(\.start))
         return id
     }

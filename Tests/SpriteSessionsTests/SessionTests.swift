@@ -77,6 +77,22 @@ struct SessionTests {
         await fixture.end()
     }
 
+    @Test func `what is printed before the first client attaches is not lost`() async throws {
+        let fixture = try await InitFixture()
+        let session = try await fixture.exec(ExecRequest(arguments: ["head", "-c", "30000000", "/dev/zero"]))
+        try await Task.sleep(for: .milliseconds(500))
+        let reader = session.attach()
+        var bytes = 0
+        while let event = try await reader.next() {
+            switch event {
+            case .output(_, let buffer): bytes += buffer.readableBytes
+            case .exited(let status): #expect(status == .exited(0))
+            }
+        }
+        #expect(bytes == 30_000_000)
+        await fixture.end()
+    }
+
     @Test func `input arrives whole and ends`() async throws {
         let fixture = try await InitFixture()
         let session = try await fixture.exec(ExecRequest(arguments: ["wc", "-c"], takesInput: true))
