@@ -131,7 +131,7 @@ let package = Package(
         tests("SpriteImageTests", ["SpriteImage", "SpriteStorage", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteSandboxTests", ["SpriteSandbox", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteNetworkTests", ["SpriteNetwork", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
-        tests("SpriteProxyTests", ["SpriteProxy", "SpriteDomain", nioCore, nioHTTP1, nioPosix]),
+        tests("SpriteProxyTests", ["SpriteProxy", "SpriteDomain", "SpriteSystem"]),
         tests("SpriteAPITests", ["SpriteAPI"]),
         tests(
             "SpriteServerTests",

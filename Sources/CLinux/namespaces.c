@@ -9,11 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int wait_to_be_killed(void *unused) {
-    (void)unused;
+static int wait_to_be_killed(void *argument) {
+    // Not CLONE_FILES: these are the child's own copies, a lock of the parent's among them. If the parent is killed
+    // before it kills the child, nothing of the parent may live on in it.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != *(const pid_t *)argument) _exit(0);
+    syscall(SYS_close_range, 0U, ~0U, 0U);
     for (;;) pause();
     return 0;
 }
@@ -47,7 +53,8 @@ int clinux_make_namespaces(uint32_t host_first, uint32_t count, int *user, int *
     pthread_sigmask(SIG_BLOCK, &all, &old);
     // CLONE_VM: nothing of a large parent is copied; the child only waits, with every signal but SIGKILL blocked.
     int flags = CLONE_NEWUSER | (network ? CLONE_NEWNET : 0) | CLONE_VM | SIGCHLD;
-    pid_t pid = clone(wait_to_be_killed, stack + stack_size, flags, NULL);
+    pid_t parent = getpid();
+    pid_t pid = clone(wait_to_be_killed, stack + stack_size, flags, &parent);
     int error = pid < 0 ? -errno : 0;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (error) {

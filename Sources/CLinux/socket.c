@@ -5,6 +5,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -31,6 +34,8 @@ int clinux_open_network_of(int process_folder) {
 typedef struct {
     int network_namespace;
     int family;
+    int type;
+    int protocol;
     int result;
 } opening;
 
@@ -40,13 +45,12 @@ static void *inside(void *argument) {
         o->result = -errno;
         return NULL;
     }
-    int socket_number = socket(o->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int socket_number = socket(o->family, o->type | SOCK_CLOEXEC, o->protocol);
     o->result = socket_number < 0 ? -errno : socket_number;
     return NULL;
 }
 
-int clinux_socket_in(int network_namespace, bool ipv6) {
-    opening o = {network_namespace, ipv6 ? AF_INET6 : AF_INET, 0};
+static int open_in(opening o) {
     sigset_t all, old;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
@@ -60,11 +64,76 @@ int clinux_socket_in(int network_namespace, bool ipv6) {
     pthread_attr_destroy(&attributes);
     if (error) return -error;
     pthread_join(thread, NULL);
-    if (o.result >= 0) {
-        int on = 1;
-        setsockopt(o.result, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
     return o.result;
+}
+
+int clinux_socket_in(int network_namespace, bool ipv6) {
+    opening o = {network_namespace, ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0, 0};
+    int socket_number = open_in(o);
+    if (socket_number >= 0) {
+        int on = 1;
+        setsockopt(socket_number, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    return socket_number;
+}
+
+static int ask_listening(int socket_number, int family) {
+    struct {
+        struct nlmsghdr head;
+        struct inet_diag_req_v2 request;
+    } message;
+    memset(&message, 0, sizeof message);
+    message.head.nlmsg_len = sizeof message;
+    message.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    message.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.request.sdiag_family = family;
+    message.request.sdiag_protocol = IPPROTO_TCP;
+    message.request.idiag_states = 1 << TCP_LISTEN;
+    ssize_t sent = send(socket_number, &message, sizeof message, 0);
+    return sent < 0 ? -errno : 0;
+}
+
+// The answer is the kernel's own; lengths are checked all the same.
+static int read_listening(int socket_number, clinux_listening_socket *found, int count, int have) {
+    static _Thread_local char buffer[32 << 10] __attribute__((aligned(8)));
+    for (;;) {
+        ssize_t size = recv(socket_number, buffer, sizeof buffer, 0);
+        if (size < 0 && errno == EINTR) continue;
+        if (size < 0) return -errno;
+        for (struct nlmsghdr *head = (struct nlmsghdr *)buffer; NLMSG_OK(head, size); head = NLMSG_NEXT(head, size)) {
+            if (head->nlmsg_type == NLMSG_DONE) return have;
+            if (head->nlmsg_type == NLMSG_ERROR) {
+                if (head->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))) return -EPROTO;
+                int error = ((struct nlmsgerr *)NLMSG_DATA(head))->error;
+                return error ? error : -EPROTO;
+            }
+            if (head->nlmsg_len < NLMSG_LENGTH(sizeof(struct inet_diag_msg)) || have >= count) continue;
+            const struct inet_diag_msg *diag = NLMSG_DATA(head);
+            clinux_listening_socket *one = &found[have++];
+            memset(one, 0, sizeof *one);
+            one->ipv6 = diag->idiag_family == AF_INET6;
+            memcpy(one->address, diag->id.idiag_src, one->ipv6 ? 16 : 4);
+            one->port = ntohs(diag->id.idiag_sport);
+            one->inode = diag->idiag_inode;
+        }
+    }
+}
+
+int clinux_listening_in(int network_namespace, clinux_listening_socket *found, int count) {
+    opening o = {network_namespace, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, 0};
+    int socket_number = open_in(o);
+    if (socket_number < 0) return socket_number;
+    // The kernel answers at once; this is only so that a fault of ours could not hang.
+    struct timeval limit = {.tv_sec = 2};
+    setsockopt(socket_number, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    int have = 0;
+    const int families[] = {AF_INET, AF_INET6};
+    for (int i = 0; i < 2 && have >= 0; i++) {
+        int error = ask_listening(socket_number, families[i]);
+        have = error ? error : read_listening(socket_number, found, count, have);
+    }
+    close(socket_number);
+    return have;
 }
 
 int clinux_connect(int socket_number, const uint8_t *address, bool ipv6, uint16_t port) {

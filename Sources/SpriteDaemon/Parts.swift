@@ -19,6 +19,7 @@ struct Parts: Sendable {
     let lifecycle: Lifecycle
     let network: BridgeNetwork
     let services: ServiceRequests
+    let sandboxes: OCISandboxDriver
     let pool: BtrfsPool
 
     /// Opens what lies on the disk, prepares the host and takes over what runs.
@@ -56,7 +57,7 @@ struct Parts: Sendable {
         try await network.prepare()
         try await lifecycle.recover()
         let services = ServiceRequests(supervisor, lifecycle)
-        return Parts(lifecycle: lifecycle, network: network, services: services, pool: pool)
+        return Parts(lifecycle: lifecycle, network: network, services: services, sandboxes: sandboxes, pool: pool)
     }
 }
 

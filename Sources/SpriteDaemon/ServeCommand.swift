@@ -9,6 +9,7 @@ import ServiceLifecycle
 import SpriteDomain
 import SpriteLifecycle
 import SpriteNetwork
+import SpriteSandbox
 import SpriteServer
 import SpriteSystem
 import UnixSignals
@@ -72,7 +73,10 @@ struct ServeCommand: AsyncParsableCommand {
             logger.error("the daemon ends", metadata: ["error": "\(error)"])
             throw SpriteError(.internalError, "cannot serve on \(address.hostText):\(address.port)", cause: error)
         }
-        await parts.network.shutdown()
+        // Sprites that run need the bridge and their control groups; without them nothing of ours stays on the host.
+        let isInUse = await parts.lifecycle.hasSandboxes()
+        await parts.network.shutdown(removeEverything: !isInUse)
+        if !isInUse { parts.sandboxes.removeEverything() }
         withExtendedLifetime(lock) {}
     }
 

@@ -171,13 +171,27 @@ extension Lifecycle: SpriteControl {
         let machine = try machine(name)
         await machine.beginUse()
         do {
-            try await wake(machine)
-            let session = try await drivers.sessions.exec(machine.id, request)
+            let session = try await execAwake(machine, request)
             await machine.endUse()
             return session
         } catch {
             await machine.endUse()
             throw error
+        }
+    }
+
+    /// A restore may stop the sprite between the look at it and the start of the command: then it is waited for.
+    private func execAwake(_ machine: Machine, _ request: ExecRequest) async throws -> any ExecSession {
+        var triesLeft = 3
+        while true {
+            try await wake(machine)
+            do {
+                return try await drivers.sessions.exec(machine.id, request)
+            } catch let error as SpriteError where error.code == .unavailable && triesLeft > 0 {
+                triesLeft -= 1
+                // The end of the sandbox may not have been noticed yet.
+                try await Task.sleep(for: .milliseconds(50))
+            }
         }
     }
 

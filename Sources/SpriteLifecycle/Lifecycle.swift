@@ -22,6 +22,12 @@ package actor Lifecycle {
         return machine
     }
 
+    /// Whether any sprite runs or is frozen.
+    package func hasSandboxes() async -> Bool {
+        for machine in machines.values where await machine.sandbox != nil { return true }
+        return false
+    }
+
     func all() -> [Machine] { Array(machines.values) }
     func add(_ machine: Machine, as name: SpriteName) { machines[name] = machine }
     func remove(_ name: SpriteName) { machines[name] = nil }

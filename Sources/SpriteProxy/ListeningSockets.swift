@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import Glibc
 import SpriteDomain
-import SpriteSystem
+package import SpriteSystem
 
 /// A TCP socket that listens in a sprite.
 package struct ListeningSocket: Sendable, Hashable {
@@ -18,41 +19,23 @@ package struct ListeningSocket: Sendable, Hashable {
         self.inode = inode
     }
 
-    /// Reads /proc/PID/net/tcp or tcp6; proc(5) describes it. Only what listens is returned.
-    ///
-    /// ```
-    ///   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-    ///    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 …
-    /// ```
-    package static func parse(_ table: String) -> [ListeningSocket] {
-        var found: [ListeningSocket] = []
-        for line in table.split(separator: "\n").dropFirst() {
-            let fields = line.split(separator: " ", omittingEmptySubsequences: true)
-            guard fields.count > 9, fields[3] == "0A", let inode = UInt64(fields[9]) else { continue }
-            let parts = fields[1].split(separator: ":")
-            guard parts.count == 2, let port = UInt16(parts[1], radix: 16), let address = text(parts[0]) else {
-                continue
-            }
-            found.append(ListeningSocket(port: port, address: address, inode: inode))
-            if found.count == Limits.listeningPortsMax { break }
+    init?(_ socket: clinux_listening_socket) {
+        var buffer = [CChar](repeating: 0, count: 64)
+        let isText = withUnsafeBytes(of: socket.address) { bytes in
+            inet_ntop(socket.ipv6 ? AF_INET6 : AF_INET, bytes.baseAddress, &buffer, socklen_t(buffer.count)) != nil
         }
-        return found
+        guard isText else { return nil }
+        let address = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        self.init(port: socket.port, address: address, inode: socket.inode)
     }
 
-    /// Each 32-bit word is printed as the machine's own number, so its bytes are turned around on this one.
-    private static func text(_ hex: Substring) -> String? {
-        guard hex.utf8.count == 8 || hex.utf8.count == 32 else { return nil }
-        var bytes: [UInt8] = []
-        var rest = hex
-        while !rest.isEmpty {
-            guard let word = UInt32(rest.prefix(8), radix: 16) else { return nil }
-            withUnsafeBytes(of: word) { bytes.append(contentsOf: $0) }
-            rest = rest.dropFirst(8)
-        }
-        var buffer = [CChar](repeating: 0, count: 64)
-        let family = bytes.count == 4 ? AF_INET : AF_INET6
-        guard inet_ntop(family, bytes, &buffer, socklen_t(buffer.count)) != nil else { return nil }
-        return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    /// Everything that listens in a network namespace, by port.
+    package static func all(in namespace: Descriptor) throws -> [ListeningSocket] {
+        var found = [clinux_listening_socket](repeating: clinux_listening_socket(), count: Limits.listeningPortsMax)
+        let count = clinux_listening_in(namespace.number, &found, Int32(found.count))
+        try checked(count, "list listening sockets")
+        return found.prefix(Int(count)).compactMap { ListeningSocket($0) }
+            .sorted { ($0.port, $0.inode) < ($1.port, $1.inode) }
     }
 }
 
@@ -65,13 +48,6 @@ package struct SocketOwner: Sendable, Hashable {
 
 /// Looks at a sprite from outside, through /proc.
 enum SpriteProcesses {
-    /// Everything that listens in the network namespace of a process.
-    static func listening(_ process: Int32) throws -> [ListeningSocket] {
-        try ["tcp", "tcp6"].flatMap { table in
-            ListeningSocket.parse(try readSmallFile("/proc/\(process)/net/\(table)", bytesMax: 16 << 20))
-        }
-    }
-
     /// Finds the owners of sockets among the processes of the sprite that `process` is the first of.
     ///
     /// Walks the descriptors of each, which takes milliseconds, so it is done only for sockets that are new.

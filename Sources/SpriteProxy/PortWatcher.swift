@@ -91,8 +91,7 @@ package actor PortWatcher {
 /// What listens now; owners are looked up only for what was not known before.
 private func look(_ id: SpriteID, _ process: Int32, known: [OpenPort]) throws -> [OpenPort] {
     // Throws when the process is no longer the sprite's first.
-    _ = try NetworkNamespace.open(id, process: process)
-    let sockets = try SpriteProcesses.listening(process)
+    let sockets = try ListeningSocket.all(in: try NetworkNamespace.open(id, process: process))
     let owners = Dictionary(known.map { ($0.socket.inode, $0.owner) }, uniquingKeysWith: { first, _ in first })
     let new = Set(sockets.map(\.inode)).subtracting(owners.keys)
     let found = new.isEmpty ? [:] : SpriteProcesses.owners(of: new, below: process)

@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import Glibc
 import SpriteDomain
 import SpriteProxy
+import SpriteSystem
 import Testing
 
 @Suite struct ListeningSocketTests {
-    private let head =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-
-    @Test func `only sockets that listen are found`() {
-        let table =
-            head + """
-                   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100 0 0 10 0
-                   1: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 12346 1 0 20 4 30 10 -1
-
-                """
-        #expect(ListeningSocket.parse(table) == [ListeningSocket(port: 8080, address: "127.0.0.1", inode: 12345)])
+    private func listener(_ family: Int32) throws -> (socket: Descriptor, port: UInt16) {
+        let socket = Descriptor(owning: try system("socket") { Glibc.socket(family, Int32(SOCK_STREAM.rawValue), 0) })
+        // Not bound: the kernel chooses a port, on every address.
+        try system("listen") { listen(socket.number, 1) }
+        var address = sockaddr_in6()
+        var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        let result = withUnsafeMutableBytes(of: &address) { bytes in
+            bytes.withMemoryRebound(to: sockaddr.self) { getsockname(socket.number, $0.baseAddress, &size) }
+        }
+        #expect(result == 0)
+        return (socket, UInt16(bigEndian: address.sin6_port))
     }
 
-    @Test func `addresses of the sixth version are read word by word`() {
-        let table =
-            head + """
-                   0: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1 0 100 0 0 10 0
-
-                """
-        #expect(ListeningSocket.parse(table) == [ListeningSocket(port: 3000, address: "::1", inode: 77)])
-    }
-
-    @Test(arguments: [
-        "", "x", "a\nb c d 0A e f g h i j", "h\n 0: 01:ZZ x 0A a b c d e 1", "h\n 0: 0100007F:1F90 x 0A a b c d e -1",
-    ])
-    func `damaged tables have no sockets`(_ table: String) {
-        #expect(ListeningSocket.parse(table).isEmpty)
+    @Test func `sockets that listen are found with their addresses`() throws {
+        let namespace = try Descriptor.open("/proc/self/ns/net", O_RDONLY)
+        let (four, port4) = try listener(AF_INET)
+        let (six, port6) = try listener(AF_INET6)
+        let idle = Descriptor(owning: try system("socket") { Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0) })
+        let found = try ListeningSocket.all(in: namespace)
+        for (socket, port, address) in [(four, port4, "0.0.0.0"), (six, port6, "::")] {
+            var facts = stat()
+            #expect(fstat(socket.number, &facts) == 0)
+            #expect(found.contains(ListeningSocket(port: port, address: address, inode: UInt64(facts.st_ino))))
+        }
+        withExtendedLifetime(idle) {}
     }
 }
 

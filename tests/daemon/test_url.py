@@ -110,6 +110,11 @@ def test_no_such_sprite(api: Api) -> None:
     assert Visitor(api, "Not_A_Name", api.token).ask()[0] == 404
 
 
+def test_strangers_cannot_tell_which_sprites_exist(api: Api, sprite: str) -> None:
+    private, unknown = Visitor(api, sprite).ask(), Visitor(api, "no-such-sprite").ask()
+    assert (private[0], private[2]) == (unknown[0], unknown[2]) and private[0] == 401
+
+
 def test_nothing_listens(api: Api, sprite: str) -> None:
     start = time.monotonic()
     status, _, body = Visitor(api, sprite, api.token).ask(accept="text/html")

@@ -16,6 +16,20 @@ int clinux_open_network_of(int process_folder);
 /// Returns the descriptor or -errno.
 int clinux_socket_in(int network_namespace, bool ipv6);
 
+/// A TCP socket that listens.
+typedef struct {
+    uint8_t address[16];
+    uint64_t inode;
+    uint16_t port;
+    bool ipv6;
+} clinux_listening_socket;
+
+/// Finds the TCP sockets that listen in a network namespace, through sock_diag(7).
+///
+/// It looks at nothing else, so it takes microseconds; /proc/net/tcp walks the table of every connection of the host,
+/// which took 14 ms. Returns how many there are, at most `count`, or -errno.
+int clinux_listening_in(int network_namespace, clinux_listening_socket *found, int count);
+
 /// Begins to connect a TCP socket to 4 (ipv6: 16) address bytes in network order.
 ///
 /// Returns 0 when connected, 1 while it is under way, or -errno.

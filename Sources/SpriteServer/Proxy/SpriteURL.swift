@@ -24,10 +24,15 @@ extension APIService {
 
     /// Throws what the caller is to be told: `.notFound`, `.unauthorized`.
     func checkAccess(_ text: String, _ headers: HTTPHeaders) async throws -> SpriteName {
-        let name = try spriteName(text)
-        guard try await control.get(name).sprite.urlAuthentication == .sprite else { return name }
-        try authenticate(headers)
-        return name
+        do {
+            let name = try spriteName(text)
+            if try await control.get(name).sprite.urlAuthentication == .sprite { try authenticate(headers) }
+            return name
+        } catch let error as SpriteError where error.code == .notFound {
+            // Which sprites exist is not for strangers to know.
+            try authenticate(headers)
+            throw error
+        }
     }
 
     /// Wakes the sprite and connects; `kept` is used again if it still fits.
