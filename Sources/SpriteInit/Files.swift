@@ -47,7 +47,7 @@ struct HostFiles {
     /// Does what can be done; what stands in the way is the sprite's own affair and must not keep it from starting.
     func write() {
         if mkdir("/etc", 0o755) < 0, errno != EEXIST { return }
-        put("/etc/hostname", "\(hostname)\n")
+        putHostname()
         put(
             "/etc/hosts",
             """
@@ -63,6 +63,27 @@ struct HostFiles {
         }
     }
 
+    /// Programs take the whole file for the name, so it has no marker: it is ours if it holds the name that our
+    /// `/etc/hosts` of the last start says. A fork thus gets its own name, and a name that was set inside stays.
+    private func putHostname() {
+        let path = "/etc/hostname"
+        let read = { (path: String) in
+            readRegularFile(path, bytesMax: HostFiles.bytesMax, followLinks: false).map {
+                String(decoding: $0, as: UTF8.self)
+            } ?? ""
+        }
+        let hosts = read("/etc/hosts")
+        let current = read(path)
+        let last = hosts.split(separator: "\n").first { $0.hasPrefix("127.0.1.1 ") }?.dropFirst(10) ?? ""
+        let isOurs = hosts.hasPrefix(HostFiles.marker) && current == "\(last)\n"
+        if current.isEmpty || isOurs { replace(path, Array("\(hostname)\n".utf8), unless: current) }
+    }
+
+    private func replace(_ path: String, _ wanted: [UInt8], unless current: String) {
+        guard wanted != Array(current.utf8) else { return }
+        write(path, wanted)
+    }
+
     private func put(_ path: String, _ text: String) {
         let wanted = Array((HostFiles.marker + text).utf8)
         var facts = stat()
@@ -72,6 +93,10 @@ struct HostFiles {
                 current.starts(with: HostFiles.marker.utf8), current != wanted
             else { return }
         }
+        write(path, wanted)
+    }
+
+    private func write(_ path: String, _ wanted: [UInt8]) {
         let temporary = "\(path).sprite-env"
         unlink(temporary)
         let number = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o644)

@@ -11,6 +11,7 @@ import pytest
 from support.api import Api, ApiError, StreamError
 from support.exec import Result, open_exec, root_shell, run, shell
 from support.fixtures import fresh_name
+from support.wait import eventually
 
 
 def test_checkpoints_count_up_and_carry_what_clients_read(api: Api, sprite: str) -> None:
@@ -166,6 +167,8 @@ def test_the_newest_five_are_visible_inside_and_read_only(api: Api, sprite: str)
     for number in range(1, 8):
         shell(api, sprite, f"echo {number} > file")
         api.checkpoint(sprite)
+    # Shown inside a moment after they were made.
+    eventually(lambda: run(api, sprite, "test", "-d", "/.sprite/checkpoints/v7/home").code == 0, "v7 is shown", 20)
     assert shell(api, sprite, "ls /.sprite/checkpoints").split() == ["v3", "v4", "v5", "v6", "v7"]
     assert shell(api, sprite, "cat /.sprite/checkpoints/v4/home/sprite/file") == "4\n"
     assert shell(api, sprite, "ls /.sprite/checkpoints/v4/usr/bin/env; cat /.sprite/checkpoints/v7/etc/os-release | wc -l")
@@ -173,6 +176,8 @@ def test_the_newest_five_are_visible_inside_and_read_only(api: Api, sprite: str)
     assert refused.code == 1 and b"Read-only file system" in refused.stderr
     api.restore(sprite, "v5")
     api.call("DELETE", f"/v1/sprites/{sprite}/checkpoints/v7", 204)
+    eventually(lambda: run(api, sprite, "test", "-d", "/.sprite/checkpoints/v6/home").code == 0, "v6 is shown", 20)
+    eventually(lambda: run(api, sprite, "test", "-d", "/.sprite/checkpoints/v2/home").code == 0, "v2 is shown", 20)
     assert shell(api, sprite, "ls /.sprite/checkpoints").split() == ["v2", "v3", "v4", "v5", "v6"]
     assert shell(api, sprite, "cat file /.sprite/checkpoints/v2/home/sprite/file") == "5\n2\n"
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from support.api import Api
-from support.exec import open_exec, shell
+from support.exec import open_exec, run, shell
+from support.wait import eventually
 
 ROUNDS = int(os.environ.get("SPRITE_CONSISTENCY_ROUNDS", "30"))
 
@@ -68,6 +69,9 @@ def test_a_checkpoint_under_load_is_one_instant(api: Api, sprite: str) -> None:
 
     def check_newest() -> None:
         newest = api.checkpoints(sprite)[0]["id"]
+        # It is shown inside a moment after it was made.
+        shown = ("test", "-d", f"/.sprite/checkpoints/{newest}/home")
+        eventually(lambda: run(api, sprite, *shown).code == 0, f"{newest} is shown inside", 20)
         counts = shell(api, sprite, f'python3 -c \'{CHECKER}\' /.sprite/checkpoints/{newest} {" ".join(writers)}')
         progress.append([int(line) for line in counts.split()])
 
@@ -87,6 +91,7 @@ def test_a_restored_state_is_the_one_that_was_visible(api: Api, sprite: str, tmp
             await asyncio.to_thread(api.checkpoint, sprite)
 
     asyncio.run(load())
+    eventually(lambda: run(api, sprite, "test", "-d", "/.sprite/checkpoints/v1/home").code == 0, "v1 is shown", 20)
     seen = shell(api, sprite, "cd /.sprite/checkpoints/v1/home/sprite/w0 && sha256sum A B c d")
     api.restore(sprite, "v1")
     assert shell(api, sprite, "cd w0 && sha256sum A B c d") == seen

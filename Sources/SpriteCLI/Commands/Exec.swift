@@ -32,6 +32,11 @@ struct Exec: AsyncParsableCommand {
     @Flag(help: "Do not forward ports that the command opens to this machine.")
     var noPortForward = false
 
+    @Flag(
+        name: .customLong("http-post"),
+        help: "Accepted for compatibility; the command runs over a WebSocket all the same, with the same result.")
+    var httpPost = false
+
     func run() async throws {
         let arguments = PassedCommand.arguments
         guard !arguments.isEmpty else { throw UsageError("no command is given; use sprite exec -- COMMAND...") }
