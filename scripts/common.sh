@@ -74,6 +74,7 @@ remove_host_traces() {
     done
     ip link delete "spr$tag" 2>/dev/null || true
     nft delete table inet "sprited_$tag" 2>/dev/null || true
+    nft delete table bridge "sprited_$tag" 2>/dev/null || true
     # Mounts of the pool were private to sprited and to the sprites; with the last of them the loop device goes.
     for device in $(losetup --noheadings --output NAME --associated "$data_dir/pool.img" 2>/dev/null); do
         losetup --detach "$device" || true
