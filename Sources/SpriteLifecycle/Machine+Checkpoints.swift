@@ -34,7 +34,7 @@ extension Machine {
         }
         setSprite(sprite)
         record(checkpoint)
-        Task { await self.arrangeShelf() }
+        arrangeShelfSoon()
         return checkpoint
     }
 
@@ -106,7 +106,7 @@ extension Machine {
         try await drivers.storage.deleteSnapshot(id, checkpointID)
         try await drivers.registry.complete(intent, .removed)
         forget(checkpointID)
-        Task { await self.arrangeShelf() }
+        arrangeShelfSoon()
     }
 
     /// Exchanges the disk; returns the automatic checkpoint that keeps the replaced state. The caller holds the turn.

@@ -27,6 +27,7 @@ actor Machine {
     private var lastUse = ContinuousClock.now
     /// Checkpoints shown inside now, oldest first.
     private var shelf: [CheckpointID] = []
+    private var isShelfScheduled = false
 
     init(_ sprite: Sprite, checkpoints: [Checkpoint], drivers: Drivers) {
         id = sprite.id
@@ -186,7 +187,7 @@ actor Machine {
         // Behind the answer: nobody who creates or wakes a sprite waits for its services.
         Task { await drivers.services.started(id) }
         // Behind the answer: mounting five old states takes longer than starting.
-        Task { await self.arrangeShelf() }
+        arrangeShelfSoon()
     }
 
     /// Ends the sandbox if one runs; the caller holds the turn.
@@ -216,8 +217,22 @@ actor Machine {
 
     // MARK: Checkpoints visible inside
 
-    /// Makes `/.sprite/checkpoints` show the newest five; what fails is only logged, since nothing depends on it.
-    func arrangeShelf() async {
+    /// Soon makes `/.sprite/checkpoints` show the newest five.
+    ///
+    /// Mounting costs more than a checkpoint, so a quick series of them is shown once, after its end.
+    func arrangeShelfSoon() {
+        guard !isShelfScheduled else { return }
+        isShelfScheduled = true
+        // Nobody waits for it; it ends within milliseconds after the pause.
+        Task {
+            try? await Task.sleep(for: .milliseconds(50))
+            await self.arrangeShelf()
+        }
+    }
+
+    /// What fails is only logged, since nothing depends on it.
+    private func arrangeShelf() async {
+        isShelfScheduled = false
         guard let sandbox else { return }
         let wanted = checkpoints.filter { !$0.id.isAutomatic && $0.id != .initial }
             .suffix(Limits.visibleCheckpointsMax).map(\.id)
