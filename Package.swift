@@ -141,6 +141,5 @@ let package = Package(
             ]),
         tests("SpritesTests", ["Sprites", "SpriteAPI", nioCore, nioPosix, nioHTTP1, nioWebSocket]),
         tests("SpriteCLITests", ["SpriteCLI", "Sprites", "SpriteAPI", argumentParser]),
-        tests("TidyTests", []),
     ]
 )

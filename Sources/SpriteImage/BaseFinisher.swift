@@ -25,7 +25,7 @@ struct BaseFinisher {
         try addUser()
         try addSudo()
         // PID 1 writes these at every start.
-        for file in ["/etc/resolv.conf", "/etc/hostname"] { tree.remove(file) }
+        for file in ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"] { tree.remove(file) }
         for path in ["/.dockerenv", "/etc/machine-id"] { tree.remove(path) }
         try tree.write("/etc/machine-id", "")
         try addCertificates()
