@@ -126,6 +126,12 @@ struct ListenAddress: Sendable, Hashable {
 /// One daemon per data directory.
 func takeDaemonLock(_ names: HostNames) throws -> Descriptor {
     let file = try Descriptor.open(names.lockPath, O_RDWR | O_CREAT)
+    // A daemon that was killed a moment ago may still be on its way out; nothing else runs yet that this could hold up.
+    var triesLeft = 20
+    while flock(file.number, LOCK_EX | LOCK_NB) != 0, triesLeft > 0 {
+        triesLeft -= 1
+        usleep(100_000)
+    }
     guard flock(file.number, LOCK_EX | LOCK_NB) == 0 else {
         throw SpriteError(
             .conflict, "cannot serve \(names.dataDirectory): another sprited uses it; stop it or use another --data-dir"
