@@ -26,8 +26,10 @@ struct SessionRunner: Sendable {
     // MARK: Pipes
 
     private func runPipes() async throws -> Int32 {
+        // Before any output is shown: what it says may be answered with a signal at once.
+        let signals = Signals(Array(Self.forwarded.keys))
         // Nobody awaits these two: they end with the process.
-        Task { await forwardSignals() }
+        Task { await forward(signals) }
         Task { await forwardInput() }
         return try await copyOutput()
     }
@@ -56,9 +58,9 @@ struct SessionRunner: Sendable {
         }
     }
 
-    private func forwardSignals() async {
-        let names: [Int32: String] = [SIGINT: "INT", SIGTERM: "TERM", SIGHUP: "HUP", SIGQUIT: "QUIT"]
-        let signals = Signals(Array(names.keys))
+    private static let forwarded: [Int32: String] = [SIGINT: "INT", SIGTERM: "TERM", SIGHUP: "HUP", SIGQUIT: "QUIT"]
+
+    private func forward(_ signals: Signals) async {
         var interrupts = 0
         for await number in signals.received {
             if number == SIGINT {
@@ -66,7 +68,7 @@ struct SessionRunner: Sendable {
                 // Somebody who presses it three times wants out.
                 if interrupts == 3 { SpriteProgram.finish(128 + SIGINT) }
             }
-            if let name = names[number] { command.signal(name) }
+            if let name = Self.forwarded[number] { command.signal(name) }
         }
         withExtendedLifetime(signals) {}
     }
