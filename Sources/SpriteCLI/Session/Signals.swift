@@ -13,14 +13,19 @@ struct Signals: Sendable {
         let (stream, continuation) = AsyncStream.makeStream(of: Int32.self, bufferingPolicy: .bufferingNewest(64))
         received = stream
         let queue = DispatchQueue(label: "signals")
+        // Ignored and not yet watched, a signal would be lost: this returns when every source is in place.
+        let watched = DispatchGroup()
         // A signal this process was told to ignore, as by nohup or for a job in the background, stays ignored.
         sources = numbers.filter { !Self.isIgnored($0) }.map { number in
             Glibc.signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
             source.setEventHandler { continuation.yield(number) }
+            watched.enter()
+            source.setRegistrationHandler { watched.leave() }
             source.resume()
             return source
         }
+        _ = watched.wait(timeout: .now() + .seconds(1))
     }
 
     private static func isIgnored(_ number: Int32) -> Bool {
