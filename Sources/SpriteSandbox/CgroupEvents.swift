@@ -12,6 +12,9 @@ enum CgroupEvents {
     ) throws -> Bool {
         let file = try Descriptor.open("\(folder)/cgroup.events", O_RDONLY)
         var buffer = [UInt8](repeating: 0, count: 512)
+        // The kernel puts a change of the file off by up to 10 ms if it told of another just before (freeze, thaw,
+        // freeze), although the group itself takes microseconds: so look for a moment before sleeping in poll.
+        let lookUntil = ContinuousClock.now + .milliseconds(3)
         while true {
             // Reading is also what tells the kernel which changes were seen.
             let count = pread(file.number, &buffer, buffer.count, 0)
@@ -19,7 +22,12 @@ enum CgroupEvents {
             guard count >= 0 else { throw SystemError(errno, "read \(folder)/cgroup.events") }
             let lines = String(decoding: buffer[..<count], as: UTF8.self).split(separator: "\n")
             if lines.contains("\(key) \(value)"[...]) { return true }
-            let left = ContinuousClock.Instant.now.duration(to: deadline)
+            let now = ContinuousClock.now
+            if now < lookUntil {
+                usleep(50)
+                continue
+            }
+            let left = now.duration(to: deadline)
             guard left > .zero else { return false }
             var polled = pollfd(fd: file.number, events: Int16(POLLPRI), revents: 0)
             let milliseconds = left.components.seconds * 1000 + left.components.attoseconds / 1_000_000_000_000_000
