@@ -8,7 +8,6 @@ extension Bench {
     func checkpoint() async throws {
         try await withSprite { sprite in
             let (samples, raw) = try await self.checkpointSamples(sprite)
-            self.alone["checkpoint"] = samples.median
             self.report.add(
                 Row(
                     "checkpoint of an idle sprite", samples, raw: ("snapshot ioctl", raw),

@@ -7,7 +7,6 @@ extension Bench {
     /// Create until `true` has run in it.
     func create() async throws {
         let samples = try await createSamples()
-        alone["create"] = samples.median
         var raw = Samples()
         try await withSprite { sprite in raw = try await self.rawCreate(sprite) }
         report.add(
@@ -53,7 +52,6 @@ extension Bench {
     func restore() async throws {
         try await withSprite { sprite in
             let samples = try await self.restoreSamples(sprite)
-            self.alone["restore"] = samples.median
             self.report.add(Row("restore until true has run", samples, bars: [.atMost(80)]))
         }
     }

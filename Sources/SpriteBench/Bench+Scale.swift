@@ -57,40 +57,69 @@ extension Bench {
 
     /// The same with many sprites on the host.
     func manySprites() async throws {
-        try await withSprites(settings.sprites) { names in
-            try await sameRows("with \(settings.sprites) sprites", client.sprite(names[0]))
+        try await besideAlone("with \(settings.sprites) sprites") { measured in
+            try await withSprites(settings.sprites) { names in try await measured(client.sprite(names[0])) }
         }
     }
 
     /// The same with many checkpoints of one sprite.
     func manyCheckpoints() async throws {
-        try await withSprite { sprite in
-            for number in 0..<self.settings.checkpoints {
-                _ = try await sprite.createCheckpoint()
-                if (number + 1).isMultiple(of: 100) { self.report.progress("\(number + 1) checkpoints") }
+        try await besideAlone("with \(settings.checkpoints) checkpoints") { measured in
+            try await withSprite { sprite in
+                for number in 0..<self.settings.checkpoints {
+                    _ = try await sprite.createCheckpoint()
+                    if (number + 1).isMultiple(of: 100) { self.report.progress("\(number + 1) checkpoints") }
+                }
+                try await measured(sprite)
             }
-            try await self.sameRows("with \(self.settings.checkpoints) checkpoints", sprite)
         }
     }
 
     /// The same with a large disk.
     func largeDisk() async throws {
-        try await withSprite { sprite in
-            let script = "for i in $(seq \(self.settings.diskGiB)); do head -c 1G /dev/urandom > big$i; done; sync"
-            try await self.shell(sprite, script)
-            try await self.sameRows("with a \(self.settings.diskGiB) GB disk", sprite)
+        try await besideAlone("with a \(settings.diskGiB) GB disk") { measured in
+            try await withSprite { sprite in
+                let script = "for i in $(seq \(self.settings.diskGiB)); do head -c 1G /dev/urandom > big$i; done; sync"
+                try await self.shell(sprite, script)
+                try await measured(sprite)
+            }
         }
     }
 
-    private func sameRows(_ condition: String, _ sprite: Sprite) async throws {
-        let created = try await createSamples()
-        report.add(Row("create \(condition)", created, bars: notSlower("create")))
-        let (checkpointed, raw) = try await checkpointSamples(sprite)
-        report.add(
-            Row("checkpoint \(condition)", checkpointed, raw: ("snapshot ioctl", raw), bars: notSlower("checkpoint")))
-        let restored = try await restoreSamples(sprite)
-        report.add(Row("restore \(condition)", restored, bars: notSlower("restore")))
+    /// Measures a small sprite that is alone before `condition` holds and again after, and in between, as `body` asks
+    /// for it, a sprite under that condition: a machine that grows slower meanwhile would otherwise look like a cost
+    /// that grows with the condition.
+    private func besideAlone(
+        _ condition: String, _ body: (_ measured: (Sprite) async throws -> Void) async throws -> Void
+    ) async throws {
+        var alone = Triple()
+        var loaded = Triple()
+        try await withSprite { try await self.add(to: &alone, $0) }
+        try await body { try await self.add(to: &loaded, $0) }
+        try await withSprite { try await self.add(to: &alone, $0) }
+        func row(_ operation: String, _ samples: Samples, _ alone: Samples) {
+            report.add(
+                Row(
+                    "\(operation) \(condition)", samples, raw: ("alone", alone),
+                    bars: [.atMost(1.3 * alone.median, "1.3 × alone")]))
+        }
+        row("create", loaded.created, alone.created)
+        row("checkpoint", loaded.checkpointed, alone.checkpointed)
+        row("restore", loaded.restored, alone.restored)
     }
+
+    private func add(to triple: inout Triple, _ sprite: Sprite) async throws {
+        triple.created.add(try await createSamples())
+        triple.checkpointed.add(try await checkpointSamples(sprite).api)
+        triple.restored.add(try await restoreSamples(sprite))
+    }
+}
+
+/// The three operations that must not cost more on a fuller host.
+private struct Triple {
+    var created = Samples()
+    var checkpointed = Samples()
+    var restored = Samples()
 }
 
 private func short(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }

@@ -11,8 +11,6 @@ final class Bench {
     let raw: RawOperations
     let settings: BenchCommand
     let report: Report
-    /// Medians with one sprite on the host, to compare those with many with.
-    var alone: [String: Double] = [:]
     private var counter = 0
 
     init(client: SpritesClient, raw: RawOperations, settings: BenchCommand, report: Report) {
@@ -78,11 +76,6 @@ final class Bench {
     func diskID(_ sprite: Sprite) async throws -> String {
         let id = try await sprite.fetchInfo().id
         return id.hasPrefix("sprite-") ? String(id.dropFirst(7)) : id
-    }
-
-    /// A bar of 1.3 × what the same took with one sprite, if that was measured in this run.
-    func notSlower(_ name: String) -> [Bar] {
-        alone[name].map { [.atMost(1.3 * $0, "1.3 × alone")] } ?? []
     }
 
     /// Measures `body` as often as asked for, after three runs that do not count.

@@ -6,6 +6,7 @@ struct Samples: Sendable {
     private(set) var values: [Double] = []
 
     mutating func add(_ duration: Duration) { values.append(duration.milliseconds) }
+    mutating func add(_ other: Samples) { values += other.values }
     mutating func add(milliseconds: Double) { values.append(milliseconds) }
 
     var median: Double { quantile(0.5) }
