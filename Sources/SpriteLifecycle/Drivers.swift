@@ -12,13 +12,14 @@ package struct Drivers: Sendable {
     package var network: any NetworkDriver
     package var sessions: any SessionDriver
     package var services: any ServiceDriver
+    package var journal: any JournalRecorder
     package var closeSocket: @Sendable (Int32) -> Void
     package var logger: Logger
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
         network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
-        closeSocket: @escaping @Sendable (Int32) -> Void,
+        journal: any JournalRecorder = NoJournal(), closeSocket: @escaping @Sendable (Int32) -> Void,
         logger: Logger
     ) {
         self.registry = registry
@@ -27,6 +28,7 @@ package struct Drivers: Sendable {
         self.network = network
         self.sessions = sessions
         self.services = services
+        self.journal = journal
         self.closeSocket = closeSocket
         self.logger = logger
     }

@@ -25,6 +25,10 @@ package struct APIServerConfiguration: Sendable {
     package var urlTemplate = "http://<name>.sprites.localhost:<port>"
     /// Nil: services are not served.
     package var services: (any ServiceControl)?
+    /// Where calls are recorded.
+    package var journal: any JournalRecorder = NoJournal()
+    /// Nil: the journal is not served.
+    package var journalReader: (any JournalReader)?
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.
