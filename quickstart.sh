@@ -14,21 +14,24 @@ Installs packages that are missing, builds, installs and starts sprited, builds 
   --data-dir DIR      where sprites are kept                  (default /var/lib/sprited)
   --listen HOST:PORT  where the API is served                 (default 127.0.0.1:7780)
   --prefix DIR        bin/ and libexec/ are made below it     (default /usr/local)
+  --programs DIR      install sprited, sprite and sprite-env from DIR, such as those of another machine of the same
+                      kind, and build nothing: no Swift toolchain is needed
   --no-demo           stop once sprited serves
   --uninstall         stop sprited and remove everything that this script made; asks before deleting sprites
   --yes               with --uninstall: do not ask
 TEXT
 }
 
-data_dir="" listen="" prefix=/usr/local demo=yes uninstall=no assume_yes=no
+data_dir="" listen="" prefix=/usr/local programs="" demo=yes uninstall=no assume_yes=no
 while [ $# -gt 0 ]; do
     case $1 in
-    --data-dir | --listen | --prefix) [ $# -gt 1 ] || die "$1 needs a value" ;;
+    --data-dir | --listen | --prefix | --programs) [ $# -gt 1 ] || die "$1 needs a value" ;;
     esac
     case $1 in
     --data-dir) data_dir=$2 && shift ;;
     --listen) listen=$2 && shift ;;
     --prefix) prefix=$2 && shift ;;
+    --programs) programs=$2 && shift ;;
     --no-demo) demo=no ;;
     --uninstall) uninstall=yes ;;
     --yes) assume_yes=yes ;;
@@ -142,20 +145,29 @@ fi
 
 # ------------------------------------------------------------------------------------------------------ install
 
-"$ROOT/scripts/install-deps.sh" --build --run
-find_swift
-
-say "building sprited and sprite (the first time takes several minutes)"
-"$ROOT/scripts/build.sh" release >&2
-say "building sprite-env"
-"$ROOT/scripts/build.sh" guest >&2
+if [ -n "$programs" ]; then
+    for program in sprited sprite sprite-env; do
+        [ -x "$programs/$program" ] || die "cannot install: there is no program $program in $programs"
+    done
+    "$ROOT/scripts/install-deps.sh" --run
+    built=("$programs/sprited" "$programs/sprite" "$programs/sprite-env")
+else
+    "$ROOT/scripts/install-deps.sh" --build --run
+    find_swift
+    say "building sprited and sprite (the first time takes several minutes)"
+    "$ROOT/scripts/build.sh" release >&2
+    say "building sprite-env"
+    "$ROOT/scripts/build.sh" guest >&2
+    built=("$ROOT/.build/release/sprited" "$ROOT/.build/release/sprite" "$ROOT/.build-static/release/sprite-env")
+fi
 
 changed=no
 # place PROGRAM TARGET STRIPPING: installs it at once, even while the old one runs, and notes whether it is new.
 place() {
     mkdir -p "$(dirname "$2")"
     install -m 0755 "$1" "$2.new"
-    strip "$3" "$2.new"
+    # From elsewhere they may be stripped already, and the tool may be absent.
+    [ -n "$programs" ] || strip "$3" "$2.new"
     if cmp -s "$2.new" "$2"; then
         rm "$2.new"
     else
@@ -164,9 +176,9 @@ place() {
     fi
 }
 # The daemon keeps its symbols: without them a backtrace says nothing.
-place "$ROOT/.build/release/sprited" "$sprited" --strip-debug
-place "$ROOT/.build/release/sprite" "$sprite" --strip-all
-place "$ROOT/.build-static/release/sprite-env" "$guest" --strip-all
+place "${built[0]}" "$sprited" --strip-debug
+place "${built[1]}" "$sprite" --strip-all
+place "${built[2]}" "$guest" --strip-all
 mkdir -p "$prefix/etc"
 [ -d "$data_dir" ] || install -d -m 0700 "$data_dir"
 new_settings=$(printf 'SPRITED_DATA_DIR=%s\nSPRITED_LISTEN=%s\n' "$data_dir" "$listen")

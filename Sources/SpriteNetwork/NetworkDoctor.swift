@@ -22,7 +22,7 @@ package enum NetworkDoctor {
         // Checked but not loaded. Each needs other parts of the kernel.
         for family in ["inet", "bridge"] {
             let hook = family == "inet" ? "forward" : "prerouting"
-            let rules = "table \(family) sprited_doctor { chain c { type filter hook \(hook) priority 0; } }"
+            let rules = "table \(family) sprited_doctor { chain c { type filter hook \(hook) priority 0; }; }"
             do { try runTool("nft", ["--check", "--file", "-"], input: rules) } catch {
                 return HostCheck(
                     "nftables", .missing, found: "no \(family) tables: \(error)", lost: "no sprite can start",
