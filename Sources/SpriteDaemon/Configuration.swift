@@ -7,8 +7,8 @@ import SpriteDomain
 /// What a configuration file may set; a flag of the same name wins over it.
 ///
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
-/// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info"}`. Unknown keys are refused, so that a
-/// misspelt setting does not go unnoticed.
+/// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
+/// "inside_users": "root,sprite"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
     var listen: String?
     var poolSize: String?
@@ -17,10 +17,11 @@ struct Configuration: Sendable {
     var subnet: String?
     var defaultBase: String?
     var logLevel: String?
+    var insideUsers: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
-        "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel,
+        "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
     ]
 
     init() {}

@@ -9,6 +9,7 @@ import SpriteLifecycle
 import SpriteNetwork
 import SpriteRegistry
 import SpriteSandbox
+import SpriteServer
 import SpriteServices
 import SpriteSessions
 import SpriteStorage
@@ -19,6 +20,7 @@ struct Parts: Sendable {
     let lifecycle: Lifecycle
     let network: BridgeNetwork
     let services: ServiceRequests
+    let inside: InsideServer
     let sandboxes: OCISandboxDriver
     let pool: BtrfsPool
 
@@ -40,9 +42,13 @@ struct Parts: Sendable {
         let runDirectory = names.runDirectory
         let supervisor = ServiceSupervisor(
             sessions: sessions, storage: pool, guestFolder: { "\(runDirectory)/guests/\($0)" }, logger: logger)
+        let inside = InsideServer(
+            folder: { "\(runDirectory)/guests/\($0)" },
+            users: try settings.insideUsers.map(parseInsideUsers) ?? .standard,
+            firstHostUser: UserMapping.hostFirst, logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            services: supervisor, closeSocket: { close($0) }, logger: logger)
+            services: supervisor, inside: inside, closeSocket: { close($0) }, logger: logger)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
         let catalog = BaseCatalog(store: pool, logger: logger)
         let lifecycle = Lifecycle(drivers: drivers) {
@@ -57,7 +63,9 @@ struct Parts: Sendable {
         try await network.prepare()
         try await lifecycle.recover()
         let services = ServiceRequests(supervisor, lifecycle)
-        return Parts(lifecycle: lifecycle, network: network, services: services, sandboxes: sandboxes, pool: pool)
+        return Parts(
+            lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes, pool: pool
+        )
     }
 }
 
@@ -66,6 +74,34 @@ func makeRunDirectory(_ path: String) throws {
     for folder in ["/run/sprited", path] {
         guard mkdir(folder, 0o711) == 0 || errno == EEXIST else { throw SystemError(errno, "create \(folder)") }
     }
+}
+
+/// `any`, or numbers and the names `root` and `sprite`, separated by commas.
+private func parseInsideUsers(_ text: String) throws -> InsideUsers {
+    if text == "any" { return .any }
+    let users = try text.split(separator: ",").map { word -> UInt32 in
+        switch word.trimmed {
+        case "root": return 0
+        case "sprite": return 1000
+        case let word:
+            guard let number = UInt32(word) else {
+                throw SpriteError(
+                    .invalidRequest,
+                    "cannot use inside users '\(text)': write 'any', or numbers of users, such as 0,1000,33")
+            }
+            return number
+        }
+    }
+    return .only(Set(users))
+}
+
+extension InsideUsers {
+    /// Root and the user that commands run as.
+    fileprivate static let standard = InsideUsers.only([0, 1000])
+}
+
+extension Substring {
+    fileprivate var trimmed: Substring { drop { $0 == " " }.prefix { $0 != " " } }
 }
 
 private func parseSubnet(_ text: String) throws -> Subnet {

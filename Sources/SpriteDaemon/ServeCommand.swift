@@ -43,6 +43,11 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning or error. (default: info)")
     var logLevel: String?
 
+    @Option(
+        name: .customLong("inside-users"),
+        help: "Users who may use the API inside their sprite: any, or numbers. (default: root,sprite)")
+    var insideUsers: String?
+
     func run() async throws {
         let names = try data.names()
         let settings = try merged()
@@ -60,6 +65,7 @@ struct ServeCommand: AsyncParsableCommand {
         var configuration = APIServerConfiguration(
             host: address.host, port: address.port, version: programVersion, verifyToken: token.matches)
         configuration.services = parts.services
+        configuration.inside = parts.inside
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in say("listening on http://\(address.hostText):\(port)") })
@@ -89,6 +95,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.subnet = subnet ?? settings.subnet
         settings.defaultBase = defaultBase ?? settings.defaultBase
         settings.logLevel = logLevel ?? settings.logLevel
+        settings.insideUsers = insideUsers ?? settings.insideUsers
         return settings
     }
 }

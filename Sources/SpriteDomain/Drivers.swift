@@ -197,6 +197,9 @@ package protocol RegistryDriver: Sendable {
     func update(_ sprite: Sprite) async throws
     func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String?
     func setPolicy(_ sprite: SpriteID, _ kind: PolicyKind, _ text: String?) async throws
+    func tasks(_ sprite: SpriteID) async throws -> [SpriteTask]
+    func setTask(_ sprite: SpriteID, _ task: SpriteTask) async throws
+    func removeTasks(_ sprite: SpriteID, _ names: [String]) async throws
 }
 
 /// A change of several steps that was begun and is not done.

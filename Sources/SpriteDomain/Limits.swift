@@ -45,6 +45,29 @@ package enum Limits {
     package static let stopAfterSecondsDefault = 30 * 60
     /// A week; longer waits are as good as never, which is zero.
     package static let idleSecondsMax = 7 * 24 * 3600
+    package static let taskNameBytesMax = 100
+    /// Tasks that hold one sprite awake at once; an agent needs one.
+    package static let tasksPerSpriteMax = 100
+    /// A task that nobody refreshes lets go after an hour at most: what forgot to end it must not cost for ever.
+    package static let taskSecondsMax = 3600
+    package static let taskSecondsDefault = 300
+    /// Connections that one sprite has to its own API at once; with the head and body limits at most 35 MB in all.
+    package static let insideConnectionsMax = 32
+    /// Request heads from inside: no command lines, so what browsers and servers use is plenty.
+    package static let insideHeadBytesMax = 64 << 10
+    /// A request from inside arrives in whole in this time, and an unused connection is closed after it.
+    package static let insideRequestTimeout: Duration = .seconds(10)
+    /// Requests a second that one sprite may send to its own API over time, and at once.
+    package static let insideRequestsPerSecond = 100.0
+    package static let insideRequestsBurst = 300.0
+    /// Checkpoints a sprite can have and still make another from inside: a loop in there must not fill the pool.
+    package static let insideCheckpointsMax = 1000
+    /// The command that goes on after a restore from inside.
+    package static let thenCommandBytesMax = 64 << 10
+    /// How long a restore from inside waits for the one who asked to read the acknowledgement.
+    package static let insideFarewell: Duration = .milliseconds(250)
+    /// What runs after a restore holds its sprite awake for this long at most.
+    package static let onRestoreTimeout: Duration = .seconds(3600)
     /// Starting a sandbox, from the OCI runtime's start to the first answer of PID 1.
     package static let startTimeout: Duration = .seconds(30)
     /// Waiting for a cgroup to report frozen before a snapshot; processes in uninterruptible waits delay it.

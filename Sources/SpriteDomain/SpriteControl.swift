@@ -51,6 +51,14 @@ package protocol SpriteControl: Sendable {
     /// Wakes the sprite and keeps it awake until the returned use is ended.
     func use(_ name: SpriteName) async throws -> any SpriteUse
 
+    /// Tasks that hold the sprite awake, oldest first.
+    func tasks(_ name: SpriteName) async throws -> [SpriteTask]
+    /// Begins a task or prolongs it; a sprite that sleeps is woken.
+    ///
+    /// Throws `.alreadyExists` if `isNew` and it is there, `.limitReached` over `Limits.tasksPerSpriteMax`.
+    func setTask(_ name: SpriteName, _ task: String, seconds: Int, isNew: Bool) async throws -> SpriteTask
+    func endTask(_ name: SpriteName, _ task: String) async throws
+
     func exec(_ name: SpriteName, _ request: ExecRequest) async throws -> any ExecSession
     /// Sessions that run.
     func sessions(_ name: SpriteName) async throws -> [SessionInfo]

@@ -13,13 +13,15 @@ package struct Drivers: Sendable {
     package var sessions: any SessionDriver
     package var services: any ServiceDriver
     package var journal: any JournalRecorder
+    package var inside: any InsideDriver
     package var closeSocket: @Sendable (Int32) -> Void
     package var logger: Logger
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
         network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
-        journal: any JournalRecorder = NoJournal(), closeSocket: @escaping @Sendable (Int32) -> Void,
+        inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
+        closeSocket: @escaping @Sendable (Int32) -> Void,
         logger: Logger
     ) {
         self.registry = registry
@@ -29,6 +31,7 @@ package struct Drivers: Sendable {
         self.sessions = sessions
         self.services = services
         self.journal = journal
+        self.inside = inside
         self.closeSocket = closeSocket
         self.logger = logger
     }

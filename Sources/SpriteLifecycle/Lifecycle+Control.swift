@@ -148,17 +148,26 @@ extension Lifecycle: SpriteControl {
         _ target: @escaping @Sendable () async throws -> CheckpointID
     ) async throws -> CheckpointID {
         guard await machine.claimRestore() else { throw restoreUnderWay(name, "restore") }
+        let checkpoint: CheckpointID
+        do {
+            // Before the first word of progress: what asked from inside is told then, and ends.
+            checkpoint = try await target()
+        } catch {
+            await machine.endRestore()
+            throw error
+        }
         await progress("Stopping the sprite...")
         // Once begun it is finished, whether or not the client stays.
         return try await Task {
             do {
                 let replaced = try await machine.turns.withTurn {
-                    let replaced = try await machine.replaceDisk(with: try await target())
+                    let replaced = try await machine.replaceDisk(with: checkpoint)
                     _ = try await machine.start()
                     await machine.thinAutomaticCheckpoints()
                     return replaced
                 }
                 await machine.endRestore()
+                runRestoreHook(machine.id, from: checkpoint, replaced: replaced)
                 return replaced
             } catch {
                 await machine.endRestore()
@@ -228,7 +237,7 @@ extension Lifecycle: SpriteControl {
         }
     }
 
-    private func wake(_ machine: Machine) async throws {
+    func wake(_ machine: Machine) async throws {
         if await machine.isReady { return }
         _ = try await machine.turns.withTurn { try await machine.start() }
     }

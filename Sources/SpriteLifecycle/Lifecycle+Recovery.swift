@@ -33,6 +33,7 @@ extension Lifecycle {
         for sprite in sprites {
             let checkpoints = try await drivers.registry.checkpoints(sprite.id)
             let machine = Machine(sprite, checkpoints: checkpoints, drivers: drivers)
+            await machine.load(try await drivers.registry.tasks(sprite.id))
             if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
             add(machine, as: sprite.name)
         }
@@ -49,6 +50,7 @@ extension Lifecycle {
                     hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
                     environment: sprite.environment))
             await machine.adopt(sandbox)
+            await drivers.inside.started(sprite.id, sprite.name)
         } catch {
             drivers.logger.error(
                 "a running sprite does not answer and is stopped",

@@ -84,6 +84,7 @@ package actor Lifecycle {
                 }
                 let sandbox = try await boot(sprite, drivers)
                 await undo.onFailure {
+                    await drivers.inside.stopping(sprite.id)
                     try? await drivers.sandboxes.destroy(sprite.id)
                     await drivers.sessions.disconnect(sprite.id)
                     await drivers.network.release(address: sandbox.address)

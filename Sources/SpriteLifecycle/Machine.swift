@@ -23,6 +23,8 @@ actor Machine {
     private(set) var checkpoints: [Checkpoint]
     private(set) var power = Power.cold
     private(set) var isRestoring = false
+    /// By name; those that have expired go when somebody looks.
+    var tasks: [String: SpriteTask] = [:]
     private var uses = 0
     private var lastUse = ContinuousClock.now
     /// Checkpoints shown inside now, oldest first.
@@ -126,7 +128,7 @@ actor Machine {
     }
 
     /// How long nobody has used it; nil while somebody does.
-    var unused: Duration? { uses > 0 ? nil : ContinuousClock.now - lastUse }
+    var unused: Duration? { uses > 0 || isHeldByTask() ? nil : ContinuousClock.now - lastUse }
 
     /// Puts it to sleep if its time has come. Called every second or so, so it decides cheaply.
     func sleepIfUnused() async {
@@ -200,6 +202,7 @@ actor Machine {
 
     private func takeDown(_ sandbox: Sandbox) async throws {
         await drivers.services.stopping(sandbox.id)
+        await drivers.inside.stopping(sandbox.id)
         try await drivers.sandboxes.destroy(sandbox.id)
         await drivers.sessions.disconnect(sandbox.id)
         await drivers.network.release(address: sandbox.address)
@@ -299,6 +302,8 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             throw error
         }
         await drivers.network.handedOver(slot)
+        await undo.onFailure { await drivers.inside.stopping(sprite.id) }
+        await drivers.inside.started(sprite.id, sprite.name)
         await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
         try await drivers.sessions.connect(
             sprite.id,

@@ -136,6 +136,35 @@ package struct Registry: RegistryDriver {
         }
     }
 
+    package func tasks(_ sprite: SpriteID) async throws -> [SpriteTask] {
+        try await read { db in
+            try Row.fetchAll(
+                db, sql: "SELECT name, started_at, expires_at FROM tasks WHERE sprite = ?", arguments: [sprite.rawValue]
+            ).map {
+                SpriteTask(
+                    name: $0["name"], startedAt: Timestamp(nanoseconds: $0["started_at"]),
+                    expiresAt: Timestamp(nanoseconds: $0["expires_at"]))
+            }
+        }
+    }
+
+    package func setTask(_ sprite: SpriteID, _ task: SpriteTask) async throws {
+        try await write { db in
+            try db.execute(
+                sql: "INSERT OR REPLACE INTO tasks (sprite, name, started_at, expires_at) VALUES (?, ?, ?, ?)",
+                arguments: [sprite.rawValue, task.name, task.startedAt.nanoseconds, task.expiresAt.nanoseconds])
+        }
+    }
+
+    package func removeTasks(_ sprite: SpriteID, _ names: [String]) async throws {
+        try await write { db in
+            for name in names {
+                try db.execute(
+                    sql: "DELETE FROM tasks WHERE sprite = ? AND name = ?", arguments: [sprite.rawValue, name])
+            }
+        }
+    }
+
     /// Bases of every sprite, also of those that are being made or destroyed.
     package func basesInUse() async throws -> Set<BaseName> {
         try await read { db in

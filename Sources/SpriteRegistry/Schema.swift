@@ -9,6 +9,7 @@ import GRDB
 /// |---|---|
 /// | `sprites` | a sprite; `state` is `creating`, `ready` or `destroying` |
 /// | `checkpoints` | a snapshot that is whole on the disk |
+/// | `tasks` | what holds a sprite awake until it expires |
 /// | `intents` | a change of several steps that was begun and is not done |
 ///
 /// Times are nanoseconds since 1970; `environment` is a JSON object, `labels` a JSON array.
@@ -70,6 +71,18 @@ enum Schema {
                         kind TEXT NOT NULL,
                         body TEXT NOT NULL CHECK (json_valid(body)),
                         PRIMARY KEY (sprite, kind)
+                    ) STRICT, WITHOUT ROWID
+                    """)
+        }
+        migrator.registerMigration("4 tasks") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE tasks (
+                        sprite TEXT NOT NULL REFERENCES sprites(id) ON DELETE CASCADE,
+                        name TEXT NOT NULL,
+                        started_at INTEGER NOT NULL,
+                        expires_at INTEGER NOT NULL,
+                        PRIMARY KEY (sprite, name)
                     ) STRICT, WITHOUT ROWID
                     """)
         }

@@ -29,6 +29,8 @@ package struct APIServerConfiguration: Sendable {
     package var journal: any JournalRecorder = NoJournal()
     /// Nil: the journal is not served.
     package var journalReader: (any JournalReader)?
+    /// Nil: sprites have no API inside.
+    package var inside: InsideServer?
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.
@@ -81,7 +83,19 @@ package struct APIServer: Service {
                 await onListening(port)
             },
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: service.quietLogger)
-        try await server.run()
+        let inside = configuration.inside
+        await inside?.open(service)
+        do {
+            try await withGracefulShutdownHandler {
+                try await server.run()
+            } onGracefulShutdown: {
+                inside?.quiesce()
+            }
+        } catch {
+            await inside?.close()
+            throw error
+        }
+        await inside?.close()
     }
 }
 

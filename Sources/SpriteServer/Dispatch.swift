@@ -13,19 +13,26 @@ extension APIService {
     ///
     /// - Parameter first: For the first request of its connection.
     func respond(to exchange: Exchange, first: FirstRequest?) async {
-        if let sprite = spriteHosts?.name(exchange.head.headers.first(name: "host")) {
+        // A host name means nothing inside: the socket says which sprite it is.
+        if exchange.caller == nil, let sprite = spriteHosts?.name(exchange.head.headers.first(name: "host")) {
             return await respondFromSprite(sprite, to: exchange, first: first)
         }
         let start = ContinuousClock.now
         do {
             if let refusal = first?.refusal { throw refusal }
-            try await dispatch(exchange)
+            if let caller = exchange.caller {
+                try await dispatchInside(exchange, caller)
+            } else {
+                try await dispatch(exchange)
+            }
         } catch {
             await answer(error, to: exchange)
         }
+        // A sprite that asks too fast must not fill the log with it.
+        if exchange.caller != nil, exchange.status == .tooManyRequests { return }
         log(
             method: exchange.head.method, path: exchange.target.path, status: exchange.status?.code, id: exchange.id,
-            since: start)
+            since: start, caller: exchange.caller)
     }
 
     private func answer(_ error: any Error, to exchange: Exchange) async {
@@ -42,18 +49,24 @@ extension APIService {
         if reply.status == .methodNotAllowed, let route = exchange.target.segments.flatMap(Route.init) {
             headers.add(name: "allow", value: route.methods.joined(separator: ", "))
         }
+        if reply.status == .tooManyRequests {
+            headers.add(name: "retry-after", value: "1")
+        }
         try? await exchange.send(reply.status, json: reply.body, headers)
     }
 
     /// One line a request; never the query, headers or bodies, which hold commands and tokens.
-    func log(method: HTTPMethod, path: String, status: UInt?, id: String, since start: ContinuousClock.Instant) {
+    func log(
+        method: HTTPMethod, path: String, status: UInt?, id: String, since start: ContinuousClock.Instant,
+        caller: InsideCaller? = nil
+    ) {
         let milliseconds = (ContinuousClock.now - start).milliseconds
-        logger.info(
-            "request",
-            metadata: [
-                "http.request.method": "\(method.rawValue)", "url.path": "\(path)",
-                "http.response.status_code": "\(status ?? 0)", "duration.ms": "\(milliseconds)", "request.id": "\(id)",
-            ])
+        var metadata: Logger.Metadata = [
+            "http.request.method": "\(method.rawValue)", "url.path": "\(path)",
+            "http.response.status_code": "\(status ?? 0)", "duration.ms": "\(milliseconds)", "request.id": "\(id)",
+        ]
+        if let caller { metadata["sprite.id"] = "\(caller.sprite)" }
+        logger.info("request", metadata: metadata)
     }
 
     private func dispatch(_ exchange: Exchange) async throws {
@@ -73,7 +86,12 @@ extension APIService {
             throw SpriteError(
                 .methodNotAllowed, "cannot \(method) this path: use \(route.methods.joined(separator: ", "))")
         }
-        switch (route, method) {
+        try await perform(route, exchange)
+    }
+
+    /// Does what a path and a method that it has ask for; who asks was checked before.
+    func perform(_ route: Route, _ exchange: Exchange) async throws {
+        switch (route, exchange.method) {
         case (.health, _): try await health(exchange)
         case (.sprites, "GET"): try await listSprites(exchange)
         case (.sprites, _): try await createSprite(exchange)
@@ -94,6 +112,8 @@ extension APIService {
         case (.undoRestore(let text), _): try await undoRestore(exchange, try spriteName(text))
         case (.services(let text, let route), _): try await serve(exchange, try spriteName(text), route)
         case (.policy(let text, let kind), _): try await serve(exchange, try spriteName(text), policy: kind)
+        case (.tasks(let text), _): try await serveTasks(exchange, try spriteName(text))
+        case (.task(let text, let task), _): try await serveTask(exchange, try spriteName(text), task)
         case (.control(let text), _), (.proxy(let text), _), (.portWatch(let text), _):
             try await requireUpgrade(exchange, try spriteName(text), route)
         case (.files(let text, let operation), _): try await files(exchange, try spriteName(text), operation)

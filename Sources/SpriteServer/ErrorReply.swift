@@ -22,6 +22,7 @@ extension SpriteError.Code {
         case .invalidRequest: .badRequest
         case .unauthorized: .unauthorized
         case .notFound: .notFound
+        case .forbidden: .forbidden
         case .methodNotAllowed: .methodNotAllowed
         case .upgradeRequired: .upgradeRequired
         case .badGateway: .badGateway

@@ -20,6 +20,8 @@ enum Route: Sendable, Equatable {
     case undoRestore(String)
     case services(String, ServiceRoute)
     case policy(String, PolicyKind)
+    case tasks(String)
+    case task(String, name: String)
     case control(String)
     case proxy(String)
     case portWatch(String)
@@ -64,6 +66,8 @@ enum Route: Sendable, Equatable {
         case (2, "policy"):
             guard let kind = PolicyKind(rawValue: rest[1]) else { return nil }
             self = .policy(name, kind)
+        case (1, "tasks"): self = .tasks(name)
+        case (2, "tasks"): self = .task(name, name: rest[1])
         default: return nil
         }
     }
@@ -76,6 +80,8 @@ enum Route: Sendable, Equatable {
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]
         case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
+        case .tasks: ["GET", "HEAD", "POST", "PUT"]
+        case .task: ["GET", "HEAD", "PUT", "DELETE"]
         case .checkpoint: ["GET", "HEAD", "DELETE"]
         case .control, .proxy, .portWatch: ["GET"]
         case .files(_, let operation): operation.methods

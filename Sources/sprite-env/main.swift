@@ -21,6 +21,8 @@ case "init":
 case "fs": exit(FileCommand.run(Array(CommandLine.arguments.dropFirst(2))))
 case "--version": say("sprite-env \(Help.version)\n", to: STDOUT_FILENO)
 case "--help", "help", "-h", nil: say(Help.text, to: STDOUT_FILENO)
+case .some(let name) where ClientCommand.names.contains(name):
+    exit(ClientCommand.run(Array(CommandLine.arguments.dropFirst())))
 case .some(let name):
     say(Help.unknownCommand(name), to: STDERR_FILENO)
     exit(2)

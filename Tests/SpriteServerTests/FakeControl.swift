@@ -13,6 +13,7 @@ final class FakeControl: SpriteControl {
         var sessions: [String: FakeSession] = [:]
         var policies: [String: String] = [:]
         var failure: (any Error)?
+        var tasks: [String: SpriteTask] = [:]
         var nextSession = 100
     }
     let state = NIOLockedValueBox(State())
@@ -145,6 +146,29 @@ final class FakeControl: SpriteControl {
 
     func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
         try checked(name) { state, _ in state.policies["\(name) \(kind)"] = text }
+    }
+
+    func tasks(_ name: SpriteName) async throws -> [SpriteTask] {
+        try checked(name) { state, _ in state.tasks.values.sorted { $0.name < $1.name } }
+    }
+
+    func setTask(_ name: SpriteName, _ task: String, seconds: Int, isNew: Bool) async throws -> SpriteTask {
+        try checked(name) { state, _ in
+            guard !isNew || state.tasks[task] == nil else { throw SpriteError(.alreadyExists, "'\(task)' is there") }
+            let made = SpriteTask(
+                name: task, startedAt: Timestamp(nanoseconds: 0),
+                expiresAt: Timestamp(nanoseconds: Int64(seconds) * 1_000_000_000))
+            state.tasks[task] = made
+            return made
+        }
+    }
+
+    func endTask(_ name: SpriteName, _ task: String) async throws {
+        try checked(name) { state, _ in
+            guard state.tasks.removeValue(forKey: task) != nil else {
+                throw SpriteError(.notFound, "there is no task '\(task)'")
+            }
+        }
     }
 
     func use(_ name: SpriteName) async throws -> any SpriteUse {

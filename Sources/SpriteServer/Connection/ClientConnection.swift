@@ -45,6 +45,9 @@ final class ClientConnection: Sendable {
         }
     }
 
+    /// Whether it has left, or closed at least its sending side.
+    var isGone: Bool { state.withLockedValue { $0.isGone || $0.isInputClosed } }
+
     /// The client's side was closed.
     func inputClosed() {
         let isBusy = state.withLockedValue { state in

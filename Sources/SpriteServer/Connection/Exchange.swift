@@ -20,14 +20,17 @@ final class Exchange: Sendable {
     let target: RequestTarget
     let parts: RequestParts
     let client: ClientConnection
+    /// Set for a request that came from inside a sprite.
+    let caller: InsideCaller?
     private let outbound: NIOAsyncChannelOutboundWriter<ResponsePart>
     private let version: String
     private let state: NIOLockedValueBox<State>
 
     init(
         head: HTTPRequestHead, parts: RequestParts, outbound: NIOAsyncChannelOutboundWriter<ResponsePart>,
-        service: APIService, client: ClientConnection, mustClose: Bool
+        service: APIService, client: ClientConnection, mustClose: Bool, caller: InsideCaller? = nil
     ) {
+        self.caller = caller
         self.head = head
         self.parts = parts
         self.client = client

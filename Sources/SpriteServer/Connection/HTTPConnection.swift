@@ -13,6 +13,8 @@ struct HTTPConnection: Sendable {
     let channel: HTTPConnectionChannel
     let firstRequest: FirstRequest
     let client: ClientConnection
+    /// Set for a connection from inside a sprite.
+    var caller: InsideCaller?
 
     func run() async {
         do {
@@ -23,7 +25,9 @@ struct HTTPConnection: Sendable {
                     while let head = try await parts.nextHead() {
                         let exchange = Exchange(
                             head: head, parts: parts, outbound: outbound, service: service, client: client,
-                            mustClose: isFirst ? firstRequest.askedForUpgrade : head.headers.contains(name: "upgrade"))
+                            mustClose: isFirst && caller == nil
+                                ? firstRequest.askedForUpgrade : head.headers.contains(name: "upgrade"),
+                            caller: caller)
                         await service.respond(to: exchange, first: isFirst ? firstRequest : nil)
                         isFirst = false
                         guard exchange.canContinue, try await parts.discardBody(bytesMax: 1 << 20) else { break }
