@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
 .DEFAULT_GOAL := help
-.PHONY: help build release fmt check test test-unit test-host test-daemon conformance bench docs-check clean
+.PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk bench docs-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-daemon: ## black-box tests of a running sprited (root)
 
 conformance: ## the public API through its official Python client (root)
 	./test.sh --only conformance
+
+test-sdk: ## the client libraries against a running sprited (root)
+	./test.sh --only sdk
 
 bench: ## the table of operations, medians and bars (root)
 	scripts/bench.sh

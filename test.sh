@@ -8,13 +8,14 @@ cd "$ROOT"
 
 usage() {
     cat <<'TEXT'
-Usage: sudo ./test.sh [--only check|unit|host|daemon|conformance] [--keep]
+Usage: sudo ./test.sh [--only check|unit|host|daemon|conformance|sdk] [--keep]
 
   check        formatter, tidy and shell checks
   unit         Swift tests that need nothing but the toolchain
   host         Swift tests on the real thing: btrfs, crun, bridges
   daemon       black-box tests of a running sprited and of the sprite command
   conformance  the public API, through its official Python client
+  sdk          the client libraries, installed from their artefacts: conformance/ and their examples
 
   --only TIER  run one tier (may be given again for another)
   --keep       keep data directories and logs of the tests, and say where
@@ -29,8 +30,8 @@ while [ $# -gt 0 ]; do
     case $1 in
     --only)
         case ${2:-} in
-        check | unit | host | daemon | conformance) tiers+=" $2" && shift ;;
-        *) usage >&2 && die "--only needs check, unit, host, daemon or conformance" ;;
+        check | unit | host | daemon | conformance | sdk) tiers+=" $2" && shift ;;
+        *) usage >&2 && die "--only needs check, unit, host, daemon, conformance or sdk" ;;
         esac
         ;;
     --keep) keep=yes ;;
@@ -39,7 +40,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-tiers=${tiers:- check unit host daemon conformance}
+tiers=${tiers:- check unit host daemon conformance sdk}
 wants() { [[ " $tiers " == *" $1 "* ]]; }
 
 need_root "run the tests: sandboxes, mounts and bridges are made"
@@ -130,7 +131,7 @@ if wants check; then
     [ -s "$results/tidy.tsv" ] || record check tidy failed "it did not run"
 fi
 
-if wants unit || wants host || wants daemon || wants conformance; then
+if wants unit || wants host || wants daemon || wants conformance || wants sdk; then
     say "building sprite-env"
     step build sprite-env scripts/build.sh guest
     say "building everything with its tests"
@@ -153,7 +154,7 @@ swift_tests() { # TIER SECONDS FILTER…
 if wants unit; then suite unit swift_tests unit 600 --skip "$host_targets"; fi
 if wants host; then suite host swift_tests host 1200 --filter "$host_targets"; fi
 
-if wants daemon || wants conformance; then
+if wants daemon || wants conformance || wants sdk; then
     say "preparing the black-box tests"
     step daemon "python environment" scripts/venv.sh "$ROOT/.build-venv" tests/requirements.txt
     base=$scratch/base.tar
@@ -167,6 +168,7 @@ pytest() { # TIER SECONDS
 }
 if wants daemon; then suite daemon pytest daemon 1500; fi
 if wants conformance; then suite conformance pytest conformance 600; fi
+if wants sdk; then suite sdk pytest sdk 900; fi
 
 # First what is there is counted, then finish() cleans up.
 if [ -f "$results/host-before.json" ]; then

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Builds the artefact of each SDK and installs it into an empty environment."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SDKS = ROOT / "sdks"
+
+
+@dataclass
+class Installed:
+    """An SDK that was installed, and how its programs are run."""
+
+    language: str
+    folder: Path
+    driver: list[str]
+    #: How an example is run: its name is put in place of {}.
+    example: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    artefacts: list[Path] = field(default_factory=list)
+
+
+def chosen() -> list[str]:
+    """All languages, or those that SPRITE_SDKS names."""
+    return os.environ.get("SPRITE_SDKS", " ".join(INSTALL)).split()
+
+
+def run(command: list[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, (
+        f"{command} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    )
+    return done.stdout
+
+
+def install(language: str, folder: Path) -> Installed:
+    return INSTALL[language](folder)
+
+
+def install_python(folder: Path) -> Installed:
+    dist = folder / "dist"
+    # The build tools are in the environment of the tests; nothing is fetched for the build.
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(SDKS / "python")])
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    run([sys.executable, "-m", "venv", str(folder / "venv")])
+    python = str(folder / "venv/bin/python")
+    run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)])
+    examples = SDKS / "python/examples"
+    return Installed(
+        "python", folder, [python, str(SDKS / "python/conformance/driver.py")], [python, f"{examples}/{{}}.py"],
+        artefacts=[wheel, sdist],
+    )  # fmt: skip
+
+
+def readme(language: str) -> Path:
+    return SDKS / language / "README.md"
+
+
+def version(language: str) -> str:
+    """The version that the SDK says it has."""
+    file, pattern = VERSIONS[language]
+    found = re.search(pattern, (ROOT / file).read_text())
+    assert found, f"{file} names no version"
+    return found[1]
+
+
+def names_in(artefact: Path) -> list[str]:
+    if artefact.suffix in (".whl", ".zip"):
+        return zipfile.ZipFile(artefact).namelist()
+    with tarfile.open(artefact) as tar:
+        return tar.getnames()
+
+
+#: The outline of every README.
+OUTLINE = [
+    "Install", "Sprites", "Commands", "Sessions", "Files", "Checkpoints", "Services, policy and ports", "Logs",
+    "Connections", "Errors", "Examples",
+]  # fmt: skip
+VERSIONS = {"python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"')}
+INSTALL = {"python": install_python}
