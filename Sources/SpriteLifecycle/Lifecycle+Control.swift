@@ -61,10 +61,14 @@ extension Lifecycle: SpriteControl {
                 try await machine.checkExists()
                 let intent = Intent.destroy(machine.id)
                 try await drivers.registry.begin(intent)
+                FaultPoint.destroyBegun.reached()
                 try await machine.stop()
+                FaultPoint.destroyStopped.reached()
                 await machine.setDestroyed()
                 try await drivers.storage.deleteDisk(machine.id)
+                FaultPoint.destroyDiskDeleted.reached()
                 try await drivers.registry.complete(intent, .removed)
+                FaultPoint.destroyCompleted.reached()
             }
         }.value
         remove(name)

@@ -66,6 +66,7 @@ package actor Lifecycle {
         let machine = try await Task {
             try await withRollback { undo in
                 try await drivers.registry.begin(intent)
+                FaultPoint.createBegun.reached()
                 await undo.onFailure {
                     do {
                         try await drivers.storage.deleteDisk(sprite.id)
@@ -82,7 +83,9 @@ package actor Lifecycle {
                         try await drivers.storage.createDisk(sprite.id, from: source)
                     }
                 }
+                FaultPoint.createDiskMade.reached()
                 let sandbox = try await boot(sprite, drivers)
+                FaultPoint.createBooted.reached()
                 await undo.onFailure {
                     await drivers.inside.stopping(sprite.id)
                     try? await drivers.sandboxes.destroy(sprite.id)
@@ -93,6 +96,7 @@ package actor Lifecycle {
                 sprite.lastRunningAt = .now()
                 let initial = Checkpoint(sprite: sprite.id, id: .initial, createdAt: sprite.createdAt)
                 try await drivers.registry.complete(intent, .written(sprite, initial))
+                FaultPoint.createCompleted.reached()
                 let machine = Machine(sprite, checkpoints: [initial], drivers: drivers)
                 await machine.adopt(sandbox)
                 return machine

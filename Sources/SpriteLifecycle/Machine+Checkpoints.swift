@@ -11,11 +11,13 @@ extension Machine {
         let checkpointID = CheckpointID.version(sprite.nextVersion)
         let intent = Intent.checkpoint(id, checkpointID)
         try await drivers.registry.begin(intent)
+        FaultPoint.checkpointBegun.reached()
         advanceVersion()
         let times: (flush: Duration, snapshot: Duration)
         do {
             times = try await held { [drivers, id] in
                 try await drivers.storage.snapshot(id, as: checkpointID)
+                FaultPoint.checkpointTaken.reached()
             }
         } catch {
             await undoCheckpoint(intent, checkpointID)
@@ -28,6 +30,7 @@ extension Machine {
         sprite.source = checkpointID
         do {
             try await drivers.registry.complete(intent, .written(sprite, checkpoint))
+            FaultPoint.checkpointCompleted.reached()
         } catch {
             await undoCheckpoint(intent, checkpointID)
             throw error
@@ -65,8 +68,10 @@ extension Machine {
         let begin = clock.now
         try await drivers.storage.flush(id)
         let flushed = clock.now
+        FaultPoint.checkpointFlushed.reached()
         if sandbox != nil, !isFrozen {
             try await drivers.sandboxes.freeze(id)
+            FaultPoint.checkpointFrozen.reached()
             do {
                 try await body()
             } catch {
@@ -74,6 +79,7 @@ extension Machine {
                 throw error
             }
             await thawForSure()
+            FaultPoint.checkpointThawed.reached()
         } else {
             try await body()
         }
@@ -103,8 +109,11 @@ extension Machine {
         await takeOffShelf(checkpointID)
         let intent = Intent.deleteCheckpoint(id, checkpointID)
         try await drivers.registry.begin(intent)
+        FaultPoint.checkpointDeletionBegun.reached()
         try await drivers.storage.deleteSnapshot(id, checkpointID)
+        FaultPoint.checkpointDeletionDone.reached()
         try await drivers.registry.complete(intent, .removed)
+        FaultPoint.checkpointDeletionCompleted.reached()
         forget(checkpointID)
         arrangeShelfSoon()
     }
@@ -116,14 +125,17 @@ extension Machine {
         let replaced = CheckpointID.automatic(sprite.nextAutomatic)
         let intent = Intent.restore(id, from: target, replaced: replaced)
         try await drivers.registry.begin(intent)
+        FaultPoint.restoreBegun.reached()
         var next = sprite
         next.nextAutomatic += 1
         setSprite(next)
         try await stop()
+        FaultPoint.restoreStopped.reached()
         try await drivers.storage.restore(id, from: diskSource(of: target), keepingReplacedAs: replaced)
         let kept = keptState(replaced, of: sprite, for: target)
         next.source = target
         try await drivers.registry.complete(intent, .written(next, kept))
+        FaultPoint.restoreCompleted.reached()
         setSprite(next)
         record(kept)
         return replaced

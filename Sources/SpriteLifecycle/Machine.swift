@@ -285,8 +285,10 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             }
             throw error
         }
+        FaultPoint.bootRootMounted.reached()
         await undo.onFailure { await drivers.storage.unmountRoot(sprite.id) }
         let slot = try await acquired
+        FaultPoint.bootNetworkAcquired.reached()
         await undo.onFailure { await drivers.network.release(address: slot.address) }
         let sandbox: Sandbox
         do {
@@ -302,6 +304,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             throw error
         }
         await drivers.network.handedOver(slot)
+        FaultPoint.bootStarted.reached()
         await undo.onFailure { await drivers.inside.stopping(sprite.id) }
         await drivers.inside.started(sprite.id, sprite.name)
         await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
@@ -310,6 +313,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             setup: AgentSetup(
                 hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
                 environment: sprite.environment))
+        FaultPoint.bootConnected.reached()
         await drivers.storage.unmountRoot(sprite.id)
         return sandbox
     }

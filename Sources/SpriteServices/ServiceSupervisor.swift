@@ -111,6 +111,7 @@ struct DefinitionStore: Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         try await storage.writeDiskFile(sprite, DefinitionStore.fileName, Array(try encoder.encode(definitions)))
+        FaultPoint.serviceDefined.reached()
     }
 }
 

@@ -37,6 +37,7 @@ extension BtrfsPool {
                 }
                 do {
                     let description = try fill(BaseWorkspace(path: folder, lock: subvolume.number))
+                    FaultPoint.baseFilled.reached()
                     try withPoolLock {
                         if !replacing { try refuseExistingBase(name) }
                         try install(name, folder, subvolume, description)
@@ -91,6 +92,7 @@ extension BtrfsPool {
         let described = "\(path)/descriptions/.\(SpriteID.random()).new"
         try writeSmallFile(described, text, flags: O_WRONLY | O_CREAT | O_TRUNC)
         try Btrfs.setReadOnly(subvolume)
+        FaultPoint.baseDescribed.reached()
         if access(basePath(name), F_OK) == 0 {
             try checked(clinux_exchange(folder, basePath(name)), "replace base \(name)")
             // Sprites that run show it; after the next boot none does.
@@ -99,6 +101,7 @@ extension BtrfsPool {
         } else {
             try renamePath(folder, basePath(name))
         }
+        FaultPoint.baseInstalled.reached()
         try renamePath(described, descriptionPath(name))
         try Btrfs.commit(root)
     }

@@ -17,6 +17,7 @@ extension BtrfsPool {
                 if access(livePath(sprite), F_OK) == 0 { return }
                 try makeDirectory(spritePath(sprite), mode: 0o710, group: shiftedRoot)
                 try makeDirectory(checkpointsPath(sprite), mode: 0o700)
+                FaultPoint.createFolderMade.reached()
                 let disk = try openDirectory(spritePath(sprite))
                 guard source != .empty else {
                     return try Btrfs.snapshot(openTemplate(), in: disk, "live", readOnly: false)
@@ -28,6 +29,7 @@ extension BtrfsPool {
                     if case .live = source { try refuseNestedSubvolumes(original) }
                     try Btrfs.snapshot(original, in: checkpoints, CheckpointID.initial.rawValue, readOnly: true)
                 }
+                FaultPoint.createInitialKept.reached()
                 try Btrfs.snapshot(openDirectory(initial), in: disk, "live", readOnly: false)
             }
         }

@@ -26,8 +26,10 @@ extension BtrfsPool {
                     // A copy left by a restore that was given up may be of another source.
                     try Btrfs.delete(in: disk, name)
                     try Btrfs.snapshot(original, in: disk, name, readOnly: false)
+                    FaultPoint.restoreCopied.reached()
                     let staged = "\(spritePath(sprite))/\(name)"
                     try checked(clinux_exchange(staged, livePath(sprite)), "exchange \(staged) with live")
+                    FaultPoint.restoreExchanged.reached()
                 }
                 try keepReplaced(sprite, replaced)
             }
@@ -47,7 +49,9 @@ extension BtrfsPool {
     private func keepReplaced(_ sprite: SpriteID, _ replaced: CheckpointID) throws {
         let kept = "\(checkpointsPath(sprite))/\(replaced)"
         try renamePath("\(spritePath(sprite))/\(Self.stagingName(replaced))", kept)
+        FaultPoint.restoreReplacedMoved.reached()
         try finishKept(openDirectory(kept))
+        FaultPoint.restoreReplacedKept.reached()
     }
 
     /// Only here: a read-only subvolume could not be moved. Commits, so that the whole restore is durable.

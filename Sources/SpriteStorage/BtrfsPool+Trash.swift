@@ -23,6 +23,7 @@ extension BtrfsPool {
                     // A pool so full that it cannot rename can still unlink subvolumes.
                     try discardDisk(spritePath(sprite))
                 }
+                FaultPoint.destroyMovedToTrash.reached()
             }
         }
         emptyTrash()
@@ -65,6 +66,7 @@ extension BtrfsPool {
             guard let directory = try openDirectoryIfExists(place) else { continue }
             for name in try directoryNames(place) where !(place == folder && name == "checkpoints") {
                 try Btrfs.delete(in: directory, name)
+                FaultPoint.trashHalfEmptied.reached()
             }
             if rmdir(place) != 0, errno != ENOENT { throw SystemError(errno, "remove \(place)") }
         }

@@ -61,7 +61,7 @@ class Daemon:
     def import_base(self, tar: Path, name: str = "default") -> None:
         self.tool("base", "import", "--name", name, str(tar))
 
-    def start(self, timeout: float = 60) -> "Daemon":
+    def start(self, timeout: float = 60, environment: dict[str, str] | None = None) -> "Daemon":
         """Returns once the daemon said that it listens; keeps the same port from the first start on."""
         command = [
             str(programs.sprited()), "serve", "--data-dir", str(self.data_directory), "--listen", self.listen,
@@ -70,7 +70,9 @@ class Daemon:
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **(environment or {})}
+            )
         self.standard_output = []
         reader = threading.Thread(target=self._read_output, args=(self.process,), daemon=True)
         reader.start()
