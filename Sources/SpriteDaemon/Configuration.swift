@@ -8,7 +8,7 @@ import SpriteDomain
 ///
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
-/// "inside_users": "root,sprite"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
+/// "inside_users": "root,sprite", "runtimes_cache": "4G"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
     var listen: String?
     var poolSize: String?
@@ -18,10 +18,12 @@ struct Configuration: Sendable {
     var defaultBase: String?
     var logLevel: String?
     var insideUsers: String?
+    var runtimesCache: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
+        "runtimes_cache": \.runtimesCache,
     ]
 
     init() {}

@@ -41,6 +41,8 @@ struct HostNames: Sendable {
         let isMemory = { (path: String) in clinux_filesystem_type(path) == 0x0102_1994 }
         return isMemory("/run") || !isMemory("/dev/shm") ? runDirectory : "/dev/shm/sprited-\(tag)"
     }
+    /// Holds the URL that the daemon serves.
+    var addressPath: String { "\(runDirectory)/address" }
     var registryPath: String { "\(dataDirectory)/registry.db" }
     var tokenPath: String { "\(dataDirectory)/token" }
     var lockPath: String { "\(dataDirectory)/lock" }

@@ -8,6 +8,7 @@ import SpriteImage
 import SpriteLifecycle
 import SpriteNetwork
 import SpriteRegistry
+import SpriteRuntimes
 import SpriteSandbox
 import SpriteServer
 import SpriteServices
@@ -23,6 +24,7 @@ struct Parts: Sendable {
     let inside: InsideServer
     let sandboxes: OCISandboxDriver
     let pool: BtrfsPool
+    let runtimes: RuntimesMounts
 
     /// Opens what lies on the disk, prepares the host and takes over what runs.
     static func assemble(names: HostNames, settings: Configuration, logger: Logger) async throws -> Parts {
@@ -46,9 +48,13 @@ struct Parts: Sendable {
             folder: { "\(runDirectory)/guests/\($0)" },
             users: try settings.insideUsers.map(parseInsideUsers) ?? .standard,
             firstHostUser: UserMapping.hostFirst, logger: logger)
+        let runtimes = RuntimesMounts(
+            store: try LayerStore(dataDirectory: names.dataDirectory), runDirectory: names.runDirectory,
+            cacheBytes: try settings.runtimesCache.map(byteCount), logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            services: supervisor, inside: inside, closeSocket: { close($0) }, logger: logger)
+            services: supervisor, inside: inside, closeSocket: { close($0) }, logger: logger,
+            runtimes: runtimes)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
         let catalog = BaseCatalog(store: pool, logger: logger)
         let lifecycle = Lifecycle(drivers: drivers) {
@@ -61,11 +67,13 @@ struct Parts: Sendable {
         }
         // Ports of sprites that outlived the last daemon are still there, so none is made ahead with their addresses.
         try await network.prepare()
+        // Before it is decided which sprites go on: those whose layer is gone cannot.
+        await runtimes.adopt()
         try await lifecycle.recover()
         let services = ServiceRequests(supervisor, lifecycle)
         return Parts(
-            lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes, pool: pool
-        )
+            lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes, pool: pool,
+            runtimes: runtimes)
     }
 }
 

@@ -9,6 +9,7 @@ import ServiceLifecycle
 import SpriteDomain
 import SpriteLifecycle
 import SpriteNetwork
+import SpriteRuntimes
 import SpriteSandbox
 import SpriteServer
 import SpriteSystem
@@ -40,6 +41,8 @@ struct ServeCommand: AsyncParsableCommand {
     var subnet: String?
     @Option(name: .customLong("default-base"), help: "The base of new sprites. (default: the newest)")
     var defaultBase: String?
+    @Option(name: .customLong("runtimes-cache"), help: "What runtimes may keep on this host's disk. (default: 4G)")
+    var runtimesCache: String?
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning or error. (default: info)")
     var logLevel: String?
 
@@ -68,9 +71,16 @@ struct ServeCommand: AsyncParsableCommand {
         configuration.inside = parts.inside
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
-            onListening: { port in say("listening on http://\(address.hostText):\(port)") })
+            onListening: { port in
+                let url = "http://\(address.hostText):\(port)"
+                // For commands of this host; without it they have to be told.
+                try? writeSmallFile(names.addressPath, url + "\n", flags: O_WRONLY | O_CREAT | O_TRUNC)
+                say("listening on \(url)")
+            })
         var group = ServiceGroupConfiguration(
-            services: [.init(service: IdleWatch(parts.lifecycle)), .init(service: server)],
+            services: [
+                .init(service: IdleWatch(parts.lifecycle)),
+                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server)],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         do {
@@ -82,7 +92,11 @@ struct ServeCommand: AsyncParsableCommand {
         // Sprites that run need the bridge and their control groups; without them nothing of ours stays on the host.
         let isInUse = await parts.lifecycle.hasSandboxes()
         await parts.network.shutdown(removeEverything: !isInUse)
-        if !isInUse { parts.sandboxes.removeEverything() }
+        if !isInUse {
+            parts.sandboxes.removeEverything()
+            await parts.runtimes.endAll()
+            unlink(names.addressPath)
+        }
         withExtendedLifetime(lock) {}
     }
 
@@ -94,6 +108,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.guestBinary = guestBinary ?? settings.guestBinary
         settings.subnet = subnet ?? settings.subnet
         settings.defaultBase = defaultBase ?? settings.defaultBase
+        settings.runtimesCache = runtimesCache ?? settings.runtimesCache
         settings.logLevel = logLevel ?? settings.logLevel
         settings.insideUsers = insideUsers ?? settings.insideUsers
         return settings

@@ -31,11 +31,15 @@ package protocol StorageDriver: Sendable {
     /// Mounts the sprite's root (base below, disk above) at a new place in the daemon's mount namespace.
     ///
     /// Verifies that it is writable: a refused upper directory otherwise shows only in the kernel's log.
-    func mountRoot(_ sprite: SpriteID, base: BaseName) async throws -> String
+    ///
+    /// - Parameter layer: A folder that lies between base and disk, with the owners of the sprites' user namespace.
+    func mountRoot(_ sprite: SpriteID, base: BaseName, layer: String?) async throws -> String
     /// Takes that mount out of the daemon's namespace; a running sandbox keeps its own. Idempotent.
     func unmountRoot(_ sprite: SpriteID) async
     /// A detached, read-only mount of a checkpoint as a whole root; the caller owns and closes the descriptor.
-    func openCheckpointRoot(_ sprite: SpriteID, base: BaseName, _ checkpoint: CheckpointID) async throws -> Int32
+    func openCheckpointRoot(
+        _ sprite: SpriteID, base: BaseName, layer: String?, _ checkpoint: CheckpointID
+    ) async throws -> Int32
     /// A small file of the daemon's in the sprite's disk: snapshots carry it, nothing inside can reach it.
     /// Nil if there is none.
     func readDiskFile(_ sprite: SpriteID, _ name: String) async throws -> [UInt8]?

@@ -60,13 +60,16 @@ package struct Sprite: Sendable, Hashable {
     /// Number of the next `v…` checkpoint.
     package var nextVersion: UInt32
     package var nextAutomatic: UInt32
+    /// The layer of language runtimes between base and disk; nil: none.
+    package var runtimes: RuntimesVersion?
 
     package init(
         id: SpriteID, name: SpriteName, base: BaseName, limits: ResourceLimits = .init(),
         idle: IdlePolicy = .init(), environment: [String: String] = [:], labels: [String] = [],
         urlAuthentication: URLAuthentication = .sprite, createdAt: Timestamp, updatedAt: Timestamp,
         lastRunningAt: Timestamp? = nil,
-        source: CheckpointID = .initial, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1
+        source: CheckpointID = .initial, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1,
+        runtimes: RuntimesVersion? = nil
     ) {
         self.id = id
         self.name = name
@@ -82,6 +85,7 @@ package struct Sprite: Sendable, Hashable {
         self.source = source
         self.nextVersion = nextVersion
         self.nextAutomatic = nextAutomatic
+        self.runtimes = runtimes
     }
 }
 
@@ -133,6 +137,8 @@ package struct SpriteCreation: Sendable {
     package var environment: [String: String]
     package var labels: [String]
     package var urlAuthentication: URLAuthentication
+    /// `none`, `NAME` or `NAME@VERSION`; nil: what the operator chose for the base.
+    package var runtimes: String?
     package init(
         name: SpriteName, base: BaseName? = nil, limits: ResourceLimits = .init(), environment: [String: String] = [:],
         labels: [String] = [], urlAuthentication: URLAuthentication = .sprite

@@ -24,6 +24,10 @@ package protocol SpriteControl: Sendable {
     func list(prefix: String, after: String?, limit: Int) async throws -> SpritePage
     func get(_ name: SpriteName) async throws -> SpriteView
     func update(_ name: SpriteName, _ update: SpriteUpdate) async throws -> SpriteView
+    /// Gives the sprite another version of its runtimes from its next start on.
+    ///
+    /// - Parameter runtimes: `none`, `NAME` or `NAME@VERSION`; nil: the version in use of the layer that it has.
+    func upgrade(_ name: SpriteName, runtimes: String?) async throws -> SpriteView
     /// Kills what runs and deletes the sprite with its checkpoints. Returns when name and host are free of it.
     func destroy(_ name: SpriteName) async throws
     /// A new sprite from a checkpoint of `source`, or from its state of now. Copies limits, environment and labels.

@@ -16,13 +16,15 @@ package struct Drivers: Sendable {
     package var inside: any InsideDriver
     package var closeSocket: @Sendable (Int32) -> Void
     package var logger: Logger
+    /// Nil where layers cannot be used.
+    package var runtimes: (any RuntimesDriver)?
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
         network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
         inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
         closeSocket: @escaping @Sendable (Int32) -> Void,
-        logger: Logger
+        logger: Logger, runtimes: (any RuntimesDriver)? = nil
     ) {
         self.registry = registry
         self.storage = storage
@@ -34,5 +36,6 @@ package struct Drivers: Sendable {
         self.inside = inside
         self.closeSocket = closeSocket
         self.logger = logger
+        self.runtimes = runtimes
     }
 }

@@ -17,7 +17,8 @@ extension Lifecycle: SpriteControl {
         let sprite = Sprite(
             id: .random(), name: creation.name, base: base, limits: creation.limits, idle: creation.idle,
             environment: creation.environment, labels: creation.labels,
-            urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now)
+            urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now,
+            runtimes: try await runtimes(creation.runtimes, base: base))
         return try await make(sprite, from: .empty).view
     }
 
@@ -83,7 +84,7 @@ extension Lifecycle: SpriteControl {
         let sprite = Sprite(
             id: .random(), name: name, base: original.base, limits: original.limits, idle: original.idle,
             environment: original.environment, labels: original.labels,
-            urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now)
+            urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now, runtimes: original.runtimes)
         let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
         // Only while the disk is copied must the origin keep still; its turn is free again before the fork starts.
         let machine = try await make(sprite, from: from) { copy in

@@ -42,6 +42,9 @@ extension Lifecycle {
     private func readopt(_ sandbox: Sandbox, _ machine: Machine, _ sprite: Sprite) async {
         await drivers.network.adopt(address: sandbox.address)
         do {
+            if await hasLostLayer(sprite, drivers) {
+                throw SpriteError(.unavailable, "its runtimes are gone: JuiceFS ended together with the last daemon")
+            }
             // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
             try await drivers.sandboxes.thaw(sprite.id)
             try await drivers.sessions.connect(

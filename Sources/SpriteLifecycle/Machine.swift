@@ -250,7 +250,8 @@ actor Machine {
         for new in wanted where !shelf.contains(new) {
             shelf.append(new)
             do {
-                let mount = try await drivers.storage.openCheckpointRoot(id, base: sprite.base, new)
+                let mount = try await drivers.storage.openCheckpointRoot(
+                    id, base: sprite.base, layer: try await mountedLayer(of: sprite, drivers), new)
                 defer { drivers.closeSocket(mount) }
                 try await drivers.sandboxes.showCheckpoint(sandbox, mount: mount, name: new.rawValue)
             } catch {
@@ -277,7 +278,8 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         async let acquired = drivers.network.acquire()
         let root: String
         do {
-            root = try await drivers.storage.mountRoot(sprite.id, base: sprite.base)
+            let layer = try await layer(of: sprite, drivers)
+            root = try await drivers.storage.mountRoot(sprite.id, base: sprite.base, layer: layer)
         } catch {
             if let slot = try? await acquired {
                 await drivers.network.handedOver(slot)

@@ -172,6 +172,18 @@ package struct Registry: RegistryDriver {
         }
     }
 
+    /// Runtimes of every sprite, also of those that are being made or destroyed.
+    package func runtimesInUse() throws -> Set<RuntimesVersion> {
+        do {
+            return try database.read { db in
+                let sql = "SELECT DISTINCT runtimes FROM sprites WHERE runtimes IS NOT NULL"
+                return Set(try String.fetchAll(db, sql: sql).map { try RuntimesVersion($0) })
+            }
+        } catch {
+            throw SpriteError(.internalError, "cannot read the registry", cause: error)
+        }
+    }
+
     // MARK: Access
 
     private func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {

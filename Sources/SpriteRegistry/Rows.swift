@@ -100,7 +100,8 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         lastRunningAt: lastRunning.map(Timestamp.init(nanoseconds:)),
         source: source,
         nextVersion: row["next_version"],
-        nextAutomatic: row["next_automatic"])
+        nextAutomatic: row["next_automatic"],
+        runtimes: try (row["runtimes"] as String?).map { try RuntimesVersion($0) })
 }
 
 func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
@@ -110,10 +111,10 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
         sql: """
             INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, freeze_after_seconds,
                 stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
-                source, next_version, next_automatic)
+                source, next_version, next_automatic, runtimes)
             VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :freeze_after_seconds,
                 :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
-                :last_running_at, :source, :next_version, :next_automatic)
+                :last_running_at, :source, :next_version, :next_automatic, :runtimes)
             """,
         arguments: StatementArguments(columns))
 }
@@ -126,7 +127,8 @@ func replace(_ sprite: Sprite, _ db: Database) throws {
                 pids = :pids, freeze_after_seconds = :freeze_after_seconds,
                 stop_after_seconds = :stop_after_seconds, environment = :environment, labels = :labels, url_authentication = :url_authentication,
                 created_at = :created_at, updated_at = :updated_at, last_running_at = :last_running_at,
-                source = :source, next_version = :next_version, next_automatic = :next_automatic
+                source = :source, next_version = :next_version, next_automatic = :next_automatic,
+                runtimes = :runtimes
             WHERE id = :id AND state <> 'destroying'
             """,
         arguments: StatementArguments(try columns(of: sprite)))
@@ -153,6 +155,7 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "source": sprite.source.rawValue,
         "next_version": sprite.nextVersion,
         "next_automatic": sprite.nextAutomatic,
+        "runtimes": sprite.runtimes.map { "\($0)" },
     ]
 }
 

@@ -86,6 +86,9 @@ enum Schema {
                     ) STRICT, WITHOUT ROWID
                     """)
         }
+        migrator.registerMigration("runtimes") { db in
+            try db.execute(sql: "ALTER TABLE sprites ADD COLUMN runtimes TEXT")
+        }
         return migrator
     }
 }

@@ -24,6 +24,7 @@ extension APIService {
         wire.urlSettings = API.URLSettings(auth: sprite.urlAuthentication.rawValue)
         wire.labels = sprite.labels
         wire.base = sprite.base.rawValue
+        wire.runtimes = sprite.runtimes.map { "\($0)" }
         wire.version = configuration.version
         wire.lastRunningAt = sprite.lastRunningAt?.text
         return wire
@@ -37,8 +38,16 @@ extension APIService {
             environment: try checkedEnvironment(body.environment ?? [:]),
             labels: try checkedLabels(body.labels ?? []),
             urlAuthentication: try urlAuthentication(body.urlSettings) ?? .sprite)
+        creation.runtimes = try checkedRuntimes(body.runtimes)
         creation.idle = try idle(body.configuration, over: IdlePolicy())
         return creation
+    }
+
+    /// Empty means absent: some clients send every field.
+    func checkedRuntimes(_ text: String?) throws -> String? {
+        guard let text, !text.isEmpty else { return nil }
+        if text == "none" { return text }
+        return text.contains("@") ? "\(try RuntimesVersion(text))" : try RuntimesVersion.checkedName(text)
     }
 
     /// The idle times after a change: an absent one stays.

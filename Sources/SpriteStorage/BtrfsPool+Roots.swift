@@ -17,10 +17,13 @@ struct BaseMounts {
 extension BtrfsPool {
     func rootPath(_ sprite: SpriteID) -> String { "\(runDirectory)/roots/\(sprite)" }
 
-    package func mountRoot(_ sprite: SpriteID, base: BaseName) async throws -> String {
+    package func mountRoot(
+        _ sprite: SpriteID, base: BaseName, layer: String? = nil
+    ) async throws -> String {
         try await blocking { [self] in
             try poolOperation("mount the root of sprite \(sprite)") {
                 let lower = try shiftedBase(base)
+                let middle = try layer.map(openDirectory)
                 let live = try openLive(sprite)
                 let upper = try openDirectory("\(livePath(sprite))/upper")
                 let work = try openDirectory("\(livePath(sprite))/work")
@@ -29,10 +32,10 @@ extension BtrfsPool {
                 detach(target)
                 try makeDirectory(target, mode: 0o755, owner: shiftedRoot, group: shiftedRoot)
                 let options = [
-                    "lowerdir=\(reference(lower))", "upperdir=\(reference(upper))", "workdir=\(reference(work))",
+                    "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))", "workdir=\(reference(work))",
                     "index=off", "metacopy=off", "redirect_dir=on",
                 ]
-                _ = try withExtendedLifetime((lower, live, upper, work)) {
+                _ = try withExtendedLifetime((lower, middle, live, upper, work)) {
                     try checked(
                         clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
                         "mount overlay at \(target)")
@@ -56,11 +59,12 @@ extension BtrfsPool {
     }
 
     package func openCheckpointRoot(
-        _ sprite: SpriteID, base: BaseName, _ checkpoint: CheckpointID
+        _ sprite: SpriteID, base: BaseName, layer middle: String? = nil, _ checkpoint: CheckpointID
     ) async throws -> Int32 {
         try await blocking { [self] in
             try poolOperation("show checkpoint \(checkpoint)") {
                 let lower = try shiftedBase(base)
+                let middle = try middle.map(openDirectory)
                 let snapshot = try openSource(.checkpoint(sprite, checkpoint))
                 let upper = try checked(
                     clinux_open_in_root(snapshot.number, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), "open upper")
@@ -69,10 +73,10 @@ extension BtrfsPool {
                 try makeDirectory(place, mode: 0o700)
                 defer { rmdir(place) }
                 let options = [
-                    "lowerdir=\(reference(layer)):\(reference(lower))", "index=off", "metacopy=off",
+                    "lowerdir=\(reference(layer)):\(references(middle, lower))", "index=off", "metacopy=off",
                     "redirect_dir=follow",
                 ]
-                _ = try withExtendedLifetime((lower, layer)) {
+                _ = try withExtendedLifetime((lower, middle, layer)) {
                     let flags = UInt(MS_RDONLY | MS_NODEV | MS_NOSUID)
                     try checked(
                         clinux_mount("sprite", place, "overlay", flags, options.joined(separator: ",")),
@@ -88,6 +92,11 @@ extension BtrfsPool {
 
     /// Names a layer so that no character of its path, nor its length, matters to the mount options.
     private func reference(_ descriptor: Descriptor) -> String { "/proc/self/fd/\(descriptor.number)" }
+
+    /// The layers below the disk, the upper one first.
+    private func references(_ middle: Descriptor?, _ lower: Descriptor) -> String {
+        (middle.map { "\(reference($0)):" } ?? "") + reference(lower)
+    }
 
     /// The overlay of a sprite must be writable; where it is not, only the kernel's log says why.
     private func checkOverlayIsWritable(_ target: String) throws {

@@ -167,6 +167,10 @@ extension BtrfsPool {
     func spritePath(_ sprite: SpriteID) -> String { "\(path)/sprites/\(sprite)" }
     func livePath(_ sprite: SpriteID) -> String { "\(path)/sprites/\(sprite)/live" }
     func checkpointsPath(_ sprite: SpriteID) -> String { "\(path)/sprites/\(sprite)/checkpoints" }
+    /// What the sprite had changed at a checkpoint, with the owners of its user namespace.
+    package func checkpointUpper(_ sprite: SpriteID, _ checkpoint: CheckpointID) -> String {
+        "\(checkpointsPath(sprite))/\(checkpoint)/upper"
+    }
     func basePath(_ base: BaseName) -> String { "\(path)/bases/\(base)" }
 
     /// Directories of a sprite's disk on which an overlay cannot lie, and where they belong inside.

@@ -25,6 +25,8 @@ public struct SpriteOptions: Sendable {
     public var limits = SpriteLimits()
     /// The base image; nil means the server's default.
     public var base: String?
+    /// The layer of language runtimes: `none`, `NAME` or `NAME@VERSION`; nil means what the operator chose.
+    public var runtimes: String?
     /// Who may use its URL: `sprite` or `public`.
     public var urlAuthentication: String?
 
@@ -37,6 +39,7 @@ public struct SpriteOptions: Sendable {
         body.environment = environment.isEmpty ? nil : environment
         body.labels = labels.isEmpty ? nil : labels
         body.base = base
+        body.runtimes = runtimes
         body.urlSettings = urlAuthentication.map { API.URLSettings(auth: $0) }
         return body
     }

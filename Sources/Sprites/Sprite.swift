@@ -52,6 +52,15 @@ public struct Sprite: Sendable {
         _ = try await http.send(.DELETE, path, timeout: requestTimeout)
     }
 
+    /// Gives it another version of its language runtimes from its next start on.
+    ///
+    /// - Parameter runtimes: `none`, `NAME` or `NAME@VERSION`; nil means the version in use of the layer that it has.
+    public func upgrade(runtimes: String? = nil) async throws {
+        _ = try await http.send(
+            .POST, path + "/upgrade", body: try http.encoded(API.UpgradeSprite(runtimes: runtimes)),
+            timeout: requestTimeout)
+    }
+
     /// Makes a new sprite with a copy of this one's disk.
     ///
     /// - Parameters:

@@ -84,6 +84,8 @@ final class FakeControl: SpriteControl {
         }
     }
 
+    func upgrade(_ name: SpriteName, runtimes: String?) async throws -> SpriteView { try await get(name) }
+
     func fork(_ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?) async throws -> SpriteView {
         let view = try await get(source)
         return try await create(SpriteCreation(name: name, labels: view.sprite.labels))

@@ -5,6 +5,7 @@
 #include "CLinuxDescriptors.h"
 #include "CLinuxEvents.h"
 #include "CLinuxFiles.h"
+#include "CLinuxFuse.h"
 #include "CLinuxMount.h"
 #include "CLinuxNamespaces.h"
 #include "CLinuxNetwork.h"

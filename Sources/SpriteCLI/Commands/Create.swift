@@ -32,6 +32,9 @@ struct Create: AsyncParsableCommand {
     @Option(help: "The base image to make it from.")
     var base: String?
 
+    @Option(help: "The layer of language runtimes: none, NAME or NAME@VERSION. (default: what the operator chose)")
+    var runtimes: String?
+
     @Option(name: .customLong("env"), help: "Variables that every command gets, as NAME=VALUE,NAME2=VALUE2.")
     var environment: [String] = []
 
@@ -45,6 +48,7 @@ struct Create: AsyncParsableCommand {
         options.labels = labels
         options.limits = SpriteLimits(memoryMiB: memory?.count, cpus: cpus, pids: pids)
         options.base = base
+        options.runtimes = runtimes
         options.environment = try parseEnvironment(environment)
         let name = name ?? RandomName.make()
         let (sprite, duration) = try await timed { try await client.create(name, options) }

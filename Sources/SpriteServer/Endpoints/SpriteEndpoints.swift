@@ -63,9 +63,9 @@ extension APIService {
         try await exchange.send(.noContent)
     }
 
-    /// There is one runtime, and every sprite has it.
     func upgradeSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
-        _ = try await control.get(name)
+        let body = try await exchange.body(API.UpgradeSprite.self)
+        _ = try await control.upgrade(name, runtimes: try checkedRuntimes(body?.runtimes))
         try await exchange.send(.noContent)
     }
 

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+import SpriteDomain
+import SpriteSystem
+
+extension LayerStore {
+    /// What went to another store.
+    package struct Transfer: Sendable, Hashable {
+        package var copiedObjects = 0
+        package var copiedBytes: UInt64 = 0
+        package var skippedObjects = 0
+    }
+
+    /// Copies a layer to another store: first the objects that are not there yet, then what refers to them.
+    package func publish(
+        _ text: String, to target: StoreAddress, progress: (RuntimesProgress) -> Void
+    ) throws -> (layer: LayerInfo, transfer: Transfer) {
+        try withLock {
+            let info = try find(text)
+            let id = try info.id
+            guard info.store == nil else {
+                throw SpriteError(
+                    .conflict, "cannot publish \(id): it was pulled from elsewhere and its objects are not here")
+            }
+            guard target != address else {
+                throw SpriteError(.invalidRequest, "cannot publish \(id): \(target) is where it already is")
+            }
+            if target.isFolder { try makeFolder(target.path) }
+            // Links, so that a store that holds other layers as well sends only what this one needs.
+            let scratch = try scratch()
+            for key in try objects(id) {
+                let parts = key.split(separator: "/").dropLast().map(String.init)
+                var parent = scratch
+                for part in parts {
+                    parent += "/\(part)"
+                    if mkdir(parent, 0o700) != 0, errno != EEXIST { throw SystemError(errno, "make \(parent)") }
+                }
+                guard link("\(address.path)/\(key)", "\(scratch)/\(key)") == 0 else {
+                    throw SpriteError(
+                        .internalError,
+                        "cannot publish \(id): object \(key) is missing in \(address.path); build the layer again")
+                }
+            }
+            let total = RuntimesProgress(
+                step: "uploading", totalBytes: info.storedBytes, totalFiles: info.objects)
+            progress(total)
+            let transfer = try copy("\(scratch)/chunks/", to: target, "/chunks/", id)
+            var done = total
+            done.doneBytes = info.storedBytes
+            done.doneFiles = info.objects
+            progress(done)
+            _ = try copy("\(path(id))/", to: target, "/layers/\(id.name)/\(id.version)/", id)
+            try makeFolder("\(scratch)/latest")
+            try runTool("cp", ["--", "\(path(id))/layer.json", "\(scratch)/latest/latest.json"])
+            _ = try copy("\(scratch)/latest/", to: target, "/layers/\(id.name)/", id, force: true)
+            try runTool("rm", ["-rf", "--", scratch])
+            return (info, transfer)
+        }
+    }
+
+    /// Fetches a layer's metadata; its objects stay where they are and come when they are read.
+    package func pull(_ text: String, from source: StoreAddress) throws -> LayerInfo {
+        try withLock {
+            let scratch = try scratch()
+            let name: String
+            let id: RuntimesVersion
+            if text.contains("@") {
+                id = try RuntimesVersion(text)
+                name = id.name
+            } else {
+                name = try RuntimesVersion.checkedName(text)
+                try fetch(source, "/layers/\(name)/", "\(scratch)/latest/", ["--include", "latest.json", "--exclude", "*"])
+                let path = "\(scratch)/latest/latest.json"
+                guard access(path, R_OK) == 0 else { throw notThere(text, source) }
+                id = try readInfo(path).id
+            }
+            let folder = "\(scratch)/layer"
+            try fetch(source, "/layers/\(id.name)/\(id.version)/", "\(folder)/", [])
+            guard access("\(folder)/layer.json", R_OK) == 0 else { throw notThere(text, source) }
+            var info = try readInfo("\(folder)/layer.json")
+            guard try info.id == id, try checksum("\(folder)/meta.db") == info.metadataChecksum else {
+                throw SpriteError(
+                    .internalError, "cannot pull \(id): its metadata at \(source) is damaged; publish the layer again")
+            }
+            info.store = source
+            // Built here as well: then the objects that are here already serve it.
+            if let known = try? self.info(id), known.store == nil { return known }
+            try replaceFile("\(folder)/layer.json", try info.json)
+            chmod("\(folder)/meta.db", 0o444)
+            try install(folder, id)
+            return info
+        }
+    }
+
+    private func readInfo(_ path: String) throws -> LayerInfo {
+        do {
+            return try LayerInfo(file: path)
+        } catch {
+            throw SpriteError(.internalError, "cannot pull: what describes the layer is damaged; publish it again")
+        }
+    }
+
+    private func notThere(_ text: String, _ source: StoreAddress) -> SpriteError {
+        SpriteError(.notFound, "cannot pull \(text): there is no such layer at \(source)")
+    }
+
+    private func fetch(_ source: StoreAddress, _ under: String, _ target: String, _ options: [String]) throws {
+        let (url, more) = source.location(under)
+        try makeFolder(String(target.dropLast()))
+        if source.isFolder, access(url, F_OK) != 0 { return }
+        _ = try synchronize(url, target, more + options, source, verb: "pull")
+    }
+
+    private func copy(
+        _ folder: String, to target: StoreAddress, _ under: String, _ id: RuntimesVersion, force: Bool = false
+    ) throws -> Transfer {
+        let (url, options) = target.location(under)
+        return try synchronize(
+            folder, url, options + (force ? ["--force-update"] : []), target, verb: "publish \(id)")
+    }
+
+    private func synchronize(
+        _ from: String, _ to: String, _ options: [String], _ store: StoreAddress, verb: String
+    ) throws -> Transfer {
+        let output: ToolOutput
+        do {
+            output = try runTool(
+                try JuiceFS.program(),
+                ["sync", "--metrics", "127.0.0.1:0", "--threads", "16", "--dirs"] + options + [from, to],
+                environment: JuiceFS.environment())
+        } catch let failure as ToolFailure {
+            throw SpriteError(.internalError, "cannot \(verb): \(reason(failure.standardError, store))", cause: failure)
+        }
+        // `Found: 9, skipped: 2 (1.2 MiB), copied: 7 (3.4 MiB)`, in bytes if it says so.
+        var transfer = Transfer()
+        let words = (output.standardError + output.standardOutput).split { " ,:()\n\r".contains($0) }.map(String.init)
+        for (index, word) in words.enumerated() where index + 2 < words.count {
+            if word == "copied" { transfer.copiedObjects = Int(words[index + 1]) ?? transfer.copiedObjects }
+            if word == "skipped" { transfer.skippedObjects = Int(words[index + 1]) ?? transfer.skippedObjects }
+        }
+        return transfer
+    }
+
+    /// What the store said, as something to act on.
+    private func reason(_ text: String, _ store: StoreAddress) -> String {
+        let causes: [(String, String)] = [
+            ("NoSuchBucket", "there is no bucket '\(store.bucket ?? "")' at \(store); create it first"),
+            ("InvalidAccessKeyId", "the store does not know the key; check AWS_ACCESS_KEY_ID"),
+            ("SignatureDoesNotMatch", "the store refuses the signature; check AWS_SECRET_ACCESS_KEY"),
+            ("get credentials", "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            ("AccessDenied", "the store refuses access to \(store); check the key's rights"),
+            ("RequestTimeTooSkewed", "the store's clock differs from this host's; set the time of both"),
+            ("connection refused", "nothing answers at \(store); check --endpoint and that the server runs"),
+            ("no such host", "the host of \(store) has no address; check --endpoint"),
+        ]
+        for (sign, cause) in causes where text.contains(sign) { return cause }
+        return "the copying to or from \(store) failed: \(text.split(separator: "\n").last.map(String.init) ?? "")"
+    }
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import CLinux
+import Glibc
+package import Logging
+package import SpriteDomain
+import SpriteSystem
+
+/// The mounted layers of one daemon: one JuiceFS for each version, shared by all sprites that have it.
+///
+/// JuiceFS outlives the daemon, as sprites do. What must not be lost while either is replaced is the descriptor of the
+/// mount; ``FuseKeeper`` says how it is kept. Only if both are killed in the same moment is a mount lost, and then the
+/// sprites on it are stopped, to start again on a new one when they are used.
+package actor RuntimesMounts: RuntimesDriver {
+    private final class Mounted {
+        let keeper: FuseKeeper
+        let process: ProcessMark
+        var lastUse = ContinuousClock.now
+        init(keeper: FuseKeeper, process: ProcessMark) {
+            self.keeper = keeper
+            self.process = process
+        }
+    }
+
+    private let store: LayerStore
+    private let runDirectory: String
+    private let cacheMiB: Int
+    private let logger: Logger
+    private var mounted: [RuntimesVersion: Mounted] = [:]
+    /// Mounts under way: whoever asks meanwhile waits for the same one.
+    private var starting: [RuntimesVersion: Task<String, any Error>] = [:]
+
+    /// How long a first mount may take.
+    private static let startSeconds = 30
+    /// JuiceFS reports every failed request; more than this of it helps nobody.
+    private static let logBytesMax: off_t = 4 << 20
+
+    package init(store: LayerStore, runDirectory: String, cacheBytes: UInt64?, logger: Logger) {
+        self.store = store
+        self.runDirectory = "\(runDirectory)/runtimes"
+        cacheMiB = Int(clamping: (cacheBytes ?? 4 << 30) >> 20)
+        self.logger = logger
+    }
+
+    private func folder(_ id: RuntimesVersion) -> String { "\(runDirectory)/\(id)" }
+    private func target(_ id: RuntimesVersion) -> String { "\(folder(id))/mount" }
+
+    // MARK: Choosing
+
+    package func resolve(_ wish: String?, base: BaseName) async throws -> RuntimesVersion? {
+        guard let wish else { return try choice(base) }
+        if wish == "none" { return nil }
+        let info = try store.find(wish)
+        guard info.base == base.rawValue else {
+            throw SpriteError(
+                .conflict,
+                "cannot use runtimes \(try info.id): it was built on base '\(info.base)', the sprite's is '\(base)'")
+        }
+        return try info.id
+    }
+
+    /// A choice whose layer is gone is no choice; an operator who removed it meant that.
+    private func choice(_ base: BaseName) throws -> RuntimesVersion? {
+        guard let chosen = try store.choice(for: base), (try? store.info(chosen)) != nil else { return nil }
+        return chosen
+    }
+
+    package func newest(of version: RuntimesVersion, base: BaseName) async throws -> RuntimesVersion {
+        if let chosen = try choice(base), chosen.name == version.name { return chosen }
+        let all = try store.list().filter { $0.name == version.name && $0.base == base.rawValue }
+        return try all.first?.id ?? version
+    }
+
+    // MARK: Mounting
+
+    package func mount(_ id: RuntimesVersion, for sprite: SpriteID) async throws -> String {
+        let path = try await mount(id)
+        if mounted(by: sprite) != id {
+            try makeFolder("\(runDirectory)/sprites")
+            try writeSmallFile("\(runDirectory)/sprites/\(sprite)", "\(id)\n", flags: O_WRONLY | O_CREAT | O_TRUNC)
+        }
+        return path
+    }
+
+    package nonisolated func mounted(by sprite: SpriteID) -> RuntimesVersion? {
+        guard let text = try? readSmallFile("\(runDirectory)/sprites/\(sprite)", bytesMax: 256) else { return nil }
+        return try? RuntimesVersion(String(text.prefix { $0 != "\n" }))
+    }
+
+    package nonisolated func release(_ sprite: SpriteID) { unlink("\(runDirectory)/sprites/\(sprite)") }
+
+    private func mount(_ id: RuntimesVersion) async throws -> String {
+        if let known = mounted[id] {
+            known.lastUse = .now
+            return "\(target(id))/root"
+        }
+        if let task = starting[id] { return try await task.value }
+        let task = Task { try await self.start(id) }
+        starting[id] = task
+        defer { starting[id] = nil }
+        return try await task.value
+    }
+
+    package func isAlive(_ id: RuntimesVersion) async -> Bool { mounted[id] != nil }
+
+    private func start(_ id: RuntimesVersion) async throws -> String {
+        let info = try store.info(id)
+        let (store, runDirectory, folder, target) = (store, runDirectory, folder(id), target(id))
+        let keeper = try await blocking {
+            try store.prepare()
+            let metadata = "\(store.path(id))/meta.db"
+            guard try checksum(metadata) == info.metadataChecksum else {
+                throw SpriteError(
+                    .internalError,
+                    "cannot mount runtimes \(id): \(metadata) is damaged; build or pull the layer again")
+            }
+            for path in [runDirectory, folder, target] { try makeFolder(path) }
+            clinux_detach_mount(target)
+            try MetadataWriter.prepare(metadata, to: "\(folder)/meta.db", store: info.store ?? store.address)
+            return try FuseKeeper(path: "\(folder)/keeper.sock")
+        }
+        do {
+            let process = try launch(id)
+            let deadline = ContinuousClock.now + .seconds(Self.startSeconds)
+            // JuiceFS hands the descriptor over once the kernel has spoken to it, and is ready when the root is there.
+            while try await blocking({ keeper.descriptor == nil || access("\(target)/root", F_OK) != 0 }) {
+                guard process.isRunning, ContinuousClock.now < deadline else {
+                    process.kill()
+                    throw SpriteError(
+                        .internalError, "cannot mount runtimes \(id): JuiceFS did not start: \(lastWords(id))")
+                }
+                try await Task.sleep(for: .milliseconds(20))
+            }
+            mounted[id] = Mounted(keeper: keeper, process: process)
+            watch(id, process)
+            logger.notice("runtimes mounted", metadata: ["runtimes": "\(id)", "process": "\(process.processID)"])
+            return "\(target)/root"
+        } catch {
+            keeper.end()
+            clinux_detach_mount(target)
+            throw error
+        }
+    }
+
+    /// Starts JuiceFS in a session of its own, so that nothing that ends the daemon ends it.
+    private func launch(_ id: RuntimesVersion) throws -> ProcessMark {
+        let folder = folder(id)
+        let null = try Descriptor.open("/dev/null", O_RDONLY)
+        let log = try Descriptor.open("\(folder)/log", O_WRONLY | O_CREAT | O_APPEND)
+        var request = SpawnRequest(
+            paths: [try JuiceFS.program()],
+            arguments: [
+                "juicefs", "mount", "--read-only", "--no-usage-report", "--no-syslog", "--no-bgjob", "--enable-xattr",
+                "--hide-internal", "--no-color", "--metrics", "127.0.0.1:0", "--backup-meta", "0",
+                "--cache-dir", store.cache, "--cache-size", "\(cacheMiB)", "--free-space-ratio", "0.05",
+                "--buffer-size", "128", "--get-timeout", "5", "--io-retries", "2",
+                // Nothing in a layer ever changes.
+                "--attr-cache", "86400", "--entry-cache", "86400", "--dir-entry-cache", "86400",
+                "--negative-entry-cache", "86400", "--open-cache", "86400", "--readdir-cache",
+                "sqlite3://\(folder)/meta.db", target(id),
+            ],
+            environment: JuiceFS.environment() + ["JFS_SUPER_COMM=\(folder)/keeper.sock"],
+            directory: "/", descriptors: [null.number, log.number, log.number])
+        request.newSession = true
+        let child = try withExtendedLifetime((null, log)) { try spawn(request) }
+        let process = ProcessMark(child.processID, pidfd: child.pidfd, isChild: true)
+        try writeSmallFile(
+            "\(folder)/process", process.text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+        return process
+    }
+
+    /// Starts another JuiceFS when this one ends; nobody waits for it but this actor.
+    private func watch(_ id: RuntimesVersion, _ process: ProcessMark) {
+        Task {
+            _ = try? await blocking { process.waitForEnd() }
+            await self.ended(id, process)
+        }
+    }
+
+    private func ended(_ id: RuntimesVersion, _ process: ProcessMark) async {
+        guard let entry = mounted[id], entry.process === process else { return }
+        logger.error(
+            "JuiceFS ended and is started again",
+            metadata: ["runtimes": "\(id)", "last_words": "\(lastWords(id))"])
+        // Its second process may still be there, holding requests it will not answer.
+        process.kill()
+        var pause = 50
+        while mounted[id] === entry {
+            do {
+                let next = try launch(id)
+                let replacement = Mounted(keeper: entry.keeper, process: next)
+                replacement.lastUse = entry.lastUse
+                mounted[id] = replacement
+                // What the dead one had taken and not answered is handed out again.
+                try? await Task.sleep(for: .milliseconds(300))
+                if let descriptor = entry.keeper.descriptor { clinux_fuse_resend(descriptor.number) }
+                watch(id, next)
+                return
+            } catch {
+                logger.error("JuiceFS does not start", metadata: ["runtimes": "\(id)", "error": "\(error)"])
+                try? await Task.sleep(for: .milliseconds(pause))
+                pause = min(pause * 2, 10_000)
+            }
+        }
+    }
+
+    // MARK: Taking over
+
+    /// Takes over what the last daemon left: mounts that are served go on, the rest is cleared away.
+    package func adopt() async {
+        for name in names(runDirectory) {
+            guard let id = try? RuntimesVersion(name) else { continue }
+            do {
+                clinux_detach_mount(target(id))
+                guard let text = try? readSmallFile("\(folder(id))/process"), let process = ProcessMark(text: text) else {
+                    throw SystemError(ESRCH, "find JuiceFS")
+                }
+                let keeper = try FuseKeeper(path: "\(folder(id))/keeper.sock")
+                do {
+                    try keeper.adopt(from: process.processID)
+                    guard let descriptor = keeper.descriptor else { throw SystemError(EBADF, "take over the mount") }
+                    // This daemon has a mount namespace of its own; the superblock is the one that sprites see.
+                    try checked(
+                        clinux_fuse_mount(descriptor.number, "JuiceFS:\(id)", target(id)), "mount \(target(id))")
+                } catch {
+                    keeper.end()
+                    process.kill()
+                    throw error
+                }
+                mounted[id] = Mounted(keeper: keeper, process: process)
+                watch(id, process)
+            } catch {
+                logger.warning("runtimes not taken over", metadata: ["runtimes": "\(id)", "error": "\(error)"])
+                removeFolder(id)
+            }
+        }
+    }
+
+    // MARK: Ending
+
+    /// Ends what no sprite needs and nobody asked for lately; cuts logs that grew.
+    ///
+    /// - Parameter sprites: Those that run.
+    package func sweep(sprites: Set<SpriteID>) {
+        var inUse: Set<RuntimesVersion> = []
+        for name in names("\(runDirectory)/sprites") {
+            guard let sprite = SpriteID(rawValue: name) else { continue }
+            if sprites.contains(sprite) {
+                if let version = mounted(by: sprite) { inUse.insert(version) }
+            } else if !isYoung("\(runDirectory)/sprites/\(name)") {
+                release(sprite)
+            }
+        }
+        for (id, entry) in mounted {
+            cutLog(id)
+            if inUse.contains(id) { entry.lastUse = .now }
+            guard ContinuousClock.now - entry.lastUse > .seconds(60) else { continue }
+            logger.notice("runtimes unmounted, unused", metadata: ["runtimes": "\(id)"])
+            end(id)
+        }
+    }
+
+    /// A sprite that is just being started does not run yet.
+    private func isYoung(_ path: String) -> Bool {
+        var facts = stat()
+        return stat(path, &facts) == 0 && time(nil) - facts.st_mtim.tv_sec < 60
+    }
+
+    /// Ends every mount; no sprite runs any more.
+    package func endAll() {
+        for id in mounted.keys { end(id) }
+        for name in names("\(runDirectory)/sprites") { unlink("\(runDirectory)/sprites/\(name)") }
+        rmdir("\(runDirectory)/sprites")
+        rmdir(runDirectory)
+    }
+
+    private func end(_ id: RuntimesVersion) {
+        guard let entry = mounted.removeValue(forKey: id) else { return }
+        clinux_detach_mount(target(id))
+        entry.process.kill()
+        entry.keeper.end()
+        removeFolder(id)
+    }
+
+    private func removeFolder(_ id: RuntimesVersion) {
+        for name in names(folder(id)) where name != "mount" { unlink("\(folder(id))/\(name)") }
+        rmdir(target(id))
+        rmdir(folder(id))
+    }
+
+    private func cutLog(_ id: RuntimesVersion) {
+        var facts = stat()
+        let path = "\(folder(id))/log"
+        // Appending goes on at the new end.
+        if stat(path, &facts) == 0, facts.st_size > Self.logBytesMax { truncate(path, 0) }
+    }
+
+    private func lastWords(_ id: RuntimesVersion) -> String {
+        let text = (try? readSmallFile("\(folder(id))/log", bytesMax: Int(Self.logBytesMax))) ?? ""
+        let lines = text.split(separator: "\n")
+        let worst = lines.last { $0.contains("<FATAL>") } ?? lines.last { $0.contains("<ERROR>") } ?? lines.last
+        return worst.map { String($0.suffix(400)) } ?? "it said nothing"
+    }
+}
+
+/// Ends every JuiceFS that a daemon with this run directory left, with its mounts; for `sprited cleanup`.
+package func endLeftRuntimes(runDirectory: String) {
+    let folder = "\(runDirectory)/runtimes"
+    for name in names(folder) {
+        guard let text = try? readSmallFile("\(folder)/\(name)/process") else { continue }
+        ProcessMark(text: text)?.kill()
+    }
+}
