@@ -2,8 +2,8 @@
 // Part of sprite-env.
 
 #if DEBUG
-    import Glibc
-    import Synchronization
+import Glibc
+import Synchronization
 #endif
 
 /// Moments at which a debug build can be made to die, so that tests can show what a crash at each of them leaves.
@@ -59,37 +59,41 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     @inline(__always)
     package func reached() {
         #if DEBUG
-            guard let armed = Self.armed, armed.point == self else { return }
-            guard armed.left.withLock({ left in left -= 1; return left == 0 }) else { return }
-            kill(getpid(), SIGKILL)
-            // The signal is under way; no other thread may go on with what follows from here.
-            while true { pause() }
+        guard let armed = Self.armed, armed.point == self else { return }
+        guard
+            armed.left.withLock({ left in
+                left -= 1; return left == 0
+            })
+        else { return }
+        kill(getpid(), SIGKILL)
+        // The signal is under way; no other thread may go on with what follows from here.
+        while true { pause() }
         #endif
     }
 
     #if DEBUG
-        private final class Armed: Sendable {
-            let point: FaultPoint
-            let left: Mutex<Int>
+    private final class Armed: Sendable {
+        let point: FaultPoint
+        let left: Mutex<Int>
 
-            init(_ point: FaultPoint, times: Int) {
-                self.point = point
-                left = Mutex(times)
-            }
+        init(_ point: FaultPoint, times: Int) {
+            self.point = point
+            left = Mutex(times)
         }
+    }
 
-        private static let armed: Armed? = {
-            guard let text = getenv("SPRITED_FAULT_POINT").map({ String(cString: $0) }), !text.isEmpty else {
-                return nil
-            }
-            let words = text.split(separator: ":", maxSplits: 1)
-            guard let point = FaultPoint(rawValue: String(words[0])), let times = Int(words.count > 1 ? words[1] : "1"),
-                times > 0
-            else {
-                // A test that dies nowhere would show nothing.
-                fatalError("SPRITED_FAULT_POINT=\(text): no such point; there are \(allCases.map(\.rawValue))")
-            }
-            return Armed(point, times: times)
-        }()
+    private static let armed: Armed? = {
+        guard let text = getenv("SPRITED_FAULT_POINT").map({ String(cString: $0) }), !text.isEmpty else {
+            return nil
+        }
+        let words = text.split(separator: ":", maxSplits: 1)
+        guard let point = FaultPoint(rawValue: String(words[0])), let times = Int(words.count > 1 ? words[1] : "1"),
+            times > 0
+        else {
+            // A test that dies nowhere would show nothing.
+            fatalError("SPRITED_FAULT_POINT=\(text): no such point; there are \(allCases.map(\.rawValue))")
+        }
+        return Armed(point, times: times)
+    }()
     #endif
 }
