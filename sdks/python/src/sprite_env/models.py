@@ -176,7 +176,6 @@ class Service:
     def of(cls, raw: dict[str, Any]) -> Service:
         state = raw.get("state") or {}
         return cls(raw["name"], raw.get("cmd", ""), list(raw.get("args") or []), list(raw.get("needs") or []),
-
                    raw.get("http_port"), state.get("status", ""), int(state.get("restart_count") or 0),
                    raw)  # fmt: skip
 
