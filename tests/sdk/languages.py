@@ -100,6 +100,42 @@ def install_node(folder: Path) -> Installed:
     )  # fmt: skip
 
 
+def go() -> str:
+    """The Go of the tests' environment: the distribution's is too old."""
+    return str(Path(sys.executable).parent / "go")
+
+
+def install_go(folder: Path) -> Installed:
+    # A module's artefact is a zip of its files below MODULE@VERSION/, which a file system can serve as a proxy would.
+    module, release = "github.com/sprite-env/sprite-env/sdks/go", f"v{version('go')}"
+    proxy = folder / "proxy" / module / "@v"
+    proxy.mkdir(parents=True)
+    archive = proxy / f"{release}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted((SDKS / "go").rglob("*")):
+            if path.is_file():
+                packed.write(path, f"{module}@{release}/{path.relative_to(SDKS / 'go')}")
+    shutil.copy(SDKS / "go/go.mod", proxy / f"{release}.mod")
+    (proxy / f"{release}.info").write_text(json.dumps({"Version": release}))
+    (proxy / "list").write_text(release + "\n")
+    empty = folder / "empty"
+    empty.mkdir()
+    environment = {
+        "GOPROXY": f"file://{folder / 'proxy'}", "GONOSUMDB": "*", "GONOSUMCHECK": "1", "GOFLAGS": "-mod=mod -modcacherw",
+        "GOPATH": str(folder / "path"), "GOTOOLCHAIN": "local", "GOSUMDB": "off", "CGO_ENABLED": "0",
+    }  # fmt: skip
+    run([go(), "mod", "init", "example.test/empty"], cwd=empty, environment=environment)
+    run([go(), "get", f"{module}@{release}"], cwd=empty, environment=environment)
+    programs = folder / "bin"
+    programs.mkdir()
+    run(
+        [go(), "build", "-ldflags=-s -w", "-o", str(programs), f"{module}/conformance", f"{module}/examples/..."],
+        cwd=empty,
+        environment=environment,
+    )
+    return Installed("go", empty, [str(programs / "conformance")], [f"{programs}/{{}}"], artefacts=[archive])
+
+
 def readme(language: str) -> Path:
     return SDKS / language / "README.md"
 
@@ -127,5 +163,6 @@ OUTLINE = [
 VERSIONS = {
     "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
     "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),
+    "go": ("sdks/go/client.go", 'const Version = "(.*?)"'),
 }
-INSTALL = {"python": install_python, "node": install_node}
+INSTALL = {"python": install_python, "node": install_node, "go": install_go}

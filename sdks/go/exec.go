@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+package sprites
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	controlPrefix = "control:"
+	inputChunk    = 256 << 10
+)
+
+// execution is one command over one connection.
+type execution struct {
+	client  *Client
+	sprite  string
+	socket  *webSocket
+	control bool
+	// sink takes output; stream is 1 or 2. It may block, and an error gives the command up.
+	sink   func(stream int, data []byte) error
+	onPort func(PortChange)
+
+	lock       sync.Mutex
+	tty        bool
+	sessionID  string
+	introduced chan struct{}
+	isKnown    bool
+	exitCode   int // -1 until the exit frame.
+	timedOut   bool
+	released   bool
+	err        error
+	done       chan struct{}
+	timers     []*time.Timer
+	stop       func() bool
+}
+
+func (cmd *Cmd) arguments(stdin bool) url.Values {
+	values := url.Values{"cmd": cmd.argv, "path": {cmd.argv[0]}, "stdin": {strconv.FormatBool(stdin)}}
+	if len(cmd.Env) > 0 {
+		values["env"] = cmd.Env
+	}
+	if cmd.Dir != "" {
+		values.Set("dir", cmd.Dir)
+	}
+	if cmd.User != "" {
+		values.Set("user", cmd.User)
+	}
+	if cmd.TTY != nil {
+		values.Set("tty", "true")
+		values.Set("rows", strconv.Itoa(cmd.TTY.Rows))
+		values.Set("cols", strconv.Itoa(cmd.TTY.Cols))
+	}
+	if cmd.Detachable {
+		values.Set("detachable", "true")
+	}
+	if cmd.MaxRunAfterDisconnect > 0 {
+		values.Set("max_run_after_disconnect", durationText(cmd.MaxRunAfterDisconnect))
+	}
+	return values
+}
+
+func (c *Client) newExecution(sprite string, socket *webSocket, control bool) *execution {
+	return &execution{
+		client: c, sprite: sprite, socket: socket, control: control, exitCode: -1,
+		introduced: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+// begin starts the command. A context that ends, ends it.
+func (cmd *Cmd) begin(ctx context.Context, stdin bool, sink func(int, []byte) error) (*execution, error) {
+	if len(cmd.argv) == 0 {
+		return nil, failure(InvalidRequest, "a command needs at least one argument")
+	}
+	client, sprite := cmd.sprite.client, cmd.sprite.Name
+	values := cmd.arguments(stdin)
+	// What outlives its client, and terminals, get a connection of their own.
+	var socket *webSocket
+	var err error
+	if cmd.TTY == nil && !cmd.Detachable {
+		if socket, err = client.pool.control(ctx, sprite); err != nil {
+			return nil, err
+		}
+	}
+	control := socket != nil
+	if !control {
+		if socket, err = client.pool.direct(ctx, spritePath(sprite)+"/exec", values); err != nil {
+			return nil, err
+		}
+	}
+	e := client.newExecution(sprite, socket, control)
+	e.tty, e.sink, e.onPort = cmd.TTY != nil, sink, cmd.OnPort
+	socket.use(e)
+	if control {
+		args := map[string]any{}
+		for name, list := range values {
+			if name == "cmd" || name == "env" {
+				args[name] = list
+			} else {
+				args[name] = list[0]
+			}
+		}
+		start, _ := json.Marshal(map[string]any{"type": "op.start", "op": "exec", "args": args})
+		_ = socket.write(1, []byte(controlPrefix), start) // If it fails the end of the connection is told.
+	} else {
+		socket.start()
+	}
+	if cmd.Timeout > 0 {
+		grace := cmd.KillAfter
+		if grace == 0 {
+			grace = 5 * time.Second
+		}
+		e.lock.Lock()
+		e.timers = []*time.Timer{
+			time.AfterFunc(cmd.Timeout, func() { e.expire("TERM") }),
+			time.AfterFunc(cmd.Timeout+grace, func() { e.expire("KILL") }),
+			// If even that brings no end, the connection is of no use.
+			time.AfterFunc(cmd.Timeout+grace+5*time.Second, func() { e.expire(""); socket.finish() }),
+		}
+		e.lock.Unlock()
+	}
+	stop := context.AfterFunc(ctx, func() {
+		e.abandon(!cmd.Detachable, e.client.contextError(ctx, "the command"))
+	})
+	e.lock.Lock()
+	e.stop = stop
+	if e.released {
+		stop()
+	}
+	e.lock.Unlock()
+	return e, nil
+}
+
+func (e *execution) expire(signal string) {
+	e.lock.Lock()
+	e.timedOut = true
+	e.lock.Unlock()
+	if signal != "" {
+		_ = e.signal(signal)
+	}
+}
+
+// message runs on the connection's goroutine.
+func (e *execution) message(isText bool, data []byte) {
+	if isText {
+		e.text(data)
+		return
+	}
+	if e.tty {
+		e.output(1, data)
+		return
+	}
+	if len(data) == 0 {
+		return
+	}
+	switch data[0] {
+	case 1, 2:
+		e.output(int(data[0]), data[1:])
+	case 3:
+		code := 0
+		if len(data) > 1 {
+			code = int(data[1])
+		}
+		e.lock.Lock()
+		e.exitCode = code
+		e.lock.Unlock()
+		if !e.control {
+			e.end(nil, false)
+		}
+	}
+}
+
+func (e *execution) output(stream int, data []byte) {
+	if err := e.sink(stream, data); err != nil {
+		e.abandon(true, err)
+	}
+}
+
+func (e *execution) text(data []byte) {
+	if e.control && bytes.HasPrefix(data, []byte(controlPrefix)) {
+		var event struct {
+			Type string         `json:"type"`
+			Args map[string]any `json:"args"`
+		}
+		if json.Unmarshal(data[len(controlPrefix):], &event) != nil {
+			return
+		}
+		switch event.Type {
+		case "op.complete":
+			if code, ok := event.Args["exitCode"].(float64); ok {
+				e.lock.Lock()
+				e.exitCode = int(code)
+				e.lock.Unlock()
+			}
+			if e.exitCode < 0 {
+				e.end(failure(InvalidResponse, "the command's end came without an exit code"), false)
+				return
+			}
+			e.end(nil, true)
+		case "op.error":
+			e.end(fromEvent(event.Args), false)
+		}
+		return
+	}
+	var event struct {
+		Type      string `json:"type"`
+		SessionID string `json:"session_id"`
+		TTY       bool   `json:"tty"`
+		ExitCode  int    `json:"exit_code"`
+		Port      int    `json:"port"`
+		Address   string `json:"address"`
+	}
+	if json.Unmarshal(data, &event) != nil {
+		return
+	}
+	switch event.Type {
+	case "session_info":
+		e.lock.Lock()
+		e.sessionID, e.tty = event.SessionID, event.TTY
+		e.lock.Unlock()
+		e.introduce()
+	case "exit":
+		if e.tty && !e.control {
+			e.lock.Lock()
+			e.exitCode = event.ExitCode
+			e.lock.Unlock()
+			e.end(nil, false)
+		}
+	case "port_opened", "port_closed":
+		if e.onPort != nil {
+			e.onPort(PortChange{Open: event.Type == "port_opened", Port: event.Port, Address: event.Address})
+		}
+	}
+}
+
+func (e *execution) introduce() {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	if !e.isKnown {
+		e.isKnown = true
+		close(e.introduced)
+	}
+}
+
+// closed runs on the connection's goroutine when it ended.
+func (e *execution) closed(err error) { e.end(e.lost(err), false) }
+
+func (e *execution) lost(err error) *Error {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	where := ""
+	if e.sessionID != "" {
+		where = ", session " + e.sessionID
+	}
+	told := caused(ConnectionLost, err, "the connection ended before the command's exit code (%v)%s", err, where)
+	told.Remedy = "it may still run: look for it with Sessions, attach to it or kill it"
+	told.MayBeRunning, told.SessionID = true, e.sessionID
+	return told
+}
+
+func (e *execution) end(err error, keep bool) {
+	e.lock.Lock()
+	if e.released {
+		e.lock.Unlock()
+		return
+	}
+	e.released, e.err = true, err
+	for _, timer := range e.timers {
+		timer.Stop()
+	}
+	if e.stop != nil {
+		e.stop()
+	}
+	e.lock.Unlock()
+	e.introduce()
+	e.client.pool.giveBack(e.sprite, e.socket, keep)
+	close(e.done)
+}
+
+// abandon gives up the connection; the server ends what was not detached, at once with kill.
+func (e *execution) abandon(kill bool, err error) {
+	if kill {
+		_ = e.signal("KILL")
+	}
+	e.end(err, false)
+}
+
+// wait gives the exit code once the command has ended and all output was handed out.
+func (e *execution) wait(limit time.Duration, result *Result) (int, error) {
+	<-e.done
+	if !e.timedOut {
+		return e.exitCode, e.err
+	}
+	lost := asError(e.err)
+	if lost != nil && lost.Code != ConnectionLost {
+		return e.exitCode, e.err
+	}
+	told := failure(Timeout, "the command ran longer than its limit of %v and was ended", limit)
+	told.SessionID, told.MayBeRunning, told.Result = e.sessionID, lost != nil, result
+	return e.exitCode, told
+}
+
+func (e *execution) running() error {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	// Also because the connection may already serve another command.
+	if e.released || e.exitCode >= 0 {
+		return failure(CommandEnded, "the command has ended")
+	}
+	return nil
+}
+
+// Write sends input; it waits while the command does not read.
+func (e *execution) Write(data []byte) (int, error) {
+	prefix := []byte{0}
+	if e.tty {
+		prefix = nil
+	}
+	for sent := 0; sent < len(data); {
+		if err := e.running(); err != nil {
+			return sent, err
+		}
+		part := data[sent:min(len(data), sent+inputChunk)]
+		if err := e.socket.write(2, prefix, part); err != nil {
+			if ended := e.running(); ended != nil {
+				return sent, ended
+			}
+			return sent, e.lost(err)
+		}
+		sent += len(part)
+	}
+	return len(data), nil
+}
+
+func (e *execution) closeInput() {
+	if e.running() == nil {
+		_ = e.socket.write(2, nil, []byte{4})
+	}
+}
+
+func (e *execution) signal(name string) error {
+	return e.tell(map[string]any{"type": "signal", "signal": strings.ToUpper(name)})
+}
+
+func (e *execution) resize(size TerminalSize) error {
+	return e.tell(map[string]any{"type": "resize", "rows": size.Rows, "cols": size.Cols})
+}
+
+func (e *execution) tell(message map[string]any) error {
+	if err := e.running(); err != nil {
+		return err
+	}
+	text, _ := json.Marshal(message)
+	if err := e.socket.write(1, nil, text); err != nil {
+		return e.lost(err)
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+module github.com/sprite-env/sprite-env/sdks/go
+
+go 1.21
