@@ -80,13 +80,15 @@ let package = Package(
         library(
             "SpriteServer",
             [
-                "SpriteAPI", "SpriteDomain", "SpriteProxy", hummingbird, hummingbirdCore, httpTypes, logging,
+                "SpriteAPI", "SpriteDomain", "SpriteMCP", "SpriteProxy", hummingbird, hummingbirdCore, httpTypes,
+                logging,
                 nioConcurrency, nioCore,
                 nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioPosix, nioWebSocket, serviceLifecycle,
             ]),
         library(
             "SpriteProxy",
             ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioConcurrency, nioCore, nioHTTP1, nioPosix]),
+        library("SpriteMCP", ["SpriteAPI", "SpriteDomain", logging, nioCore]),
         library("SpriteLifecycle", ["SpriteDomain", logging, serviceLifecycle]),
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),

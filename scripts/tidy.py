@@ -34,7 +34,8 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteBench": {"Sprites", "SpriteAPI", "SpriteSystem", "CLinux", "CBtrfs"},
     # The daemon's own commands are clients of the daemon that runs.
     "SpriteDaemon": BELOW_DAEMON | SYSTEM | {"Sprites"},
-    "SpriteServer": {"SpriteAPI", "SpriteDomain", "SpriteProxy"},
+    "SpriteServer": {"SpriteAPI", "SpriteDomain", "SpriteMCP", "SpriteProxy"},
+    "SpriteMCP": {"SpriteAPI", "SpriteDomain"},
     "SpriteProxy": SYSTEM,
     "SpriteLifecycle": {"SpriteDomain"},
     "SpriteServices": {"SpriteDomain"},

@@ -24,7 +24,8 @@ struct SpriteCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Server and settings",
                 subcommands: [
-                    Login.self, Logout.self, OrganizationGroup.self, AuthGroup.self, RawAPI.self, Completion.self,
+                    Login.self, Logout.self, OrganizationGroup.self, AuthGroup.self, RawAPI.self, ModelContext.self,
+                    Completion.self,
                 ]),
         ])
 }

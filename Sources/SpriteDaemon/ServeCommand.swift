@@ -69,6 +69,7 @@ struct ServeCommand: AsyncParsableCommand {
             host: address.host, port: address.port, version: programVersion, verifyToken: token.matches)
         configuration.services = parts.services
         configuration.inside = parts.inside
+        configuration.guide = GuestGuide.main
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in

@@ -66,6 +66,8 @@ package enum Limits {
     package static let thenCommandBytesMax = 64 << 10
     /// How long a restore from inside waits for the one who asked to read the acknowledgement.
     package static let insideFarewell: Duration = .milliseconds(250)
+    /// Requests of one model's client under way at once.
+    package static let mcpRequestsMax = 16
     /// What runs after a restore holds its sprite awake for this long at most.
     package static let onRestoreTimeout: Duration = .seconds(3600)
     /// Starting a sandbox, from the OCI runtime's start to the first answer of PID 1.

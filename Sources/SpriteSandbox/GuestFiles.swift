@@ -40,7 +40,7 @@ struct GuestFiles: Sendable {
         try copyProgram(from: binary, to: "\(programs)/sprite-env")
         try makeDirectory("\(runDirectory)/guests", mode: 0o711)
         try makeDirectory("\(runDirectory)/texts")
-        for (name, text) in [("version.txt", guestVersion + "\n"), ("llm.txt", guestGuide)] {
+        for (name, text) in [("version.txt", guestVersion + "\n")] + GuestGuide.texts {
             let path = "\(runDirectory)/texts/\(name)"
             try writeFileAtomically(path, text, mode: 0o644)
             try system("set owner of \(path)") { chown(path, owner, owner) }
@@ -53,7 +53,7 @@ struct GuestFiles: Sendable {
         try makeDirectory(folder, owner: owner)
         try makeDirectory("\(folder)/bin", owner: owner)
         try makeDirectory("\(folder)/checkpoints", owner: owner)
-        for name in ["version.txt", "llm.txt"] {
+        for name in ["version.txt"] + GuestGuide.texts.map(\.name) {
             if link("\(runDirectory)/texts/\(name)", "\(folder)/\(name)") < 0, errno != EEXIST {
                 throw SystemError(errno, "link \(folder)/\(name)")
             }
@@ -82,36 +82,3 @@ struct GuestFiles: Sendable {
 }
 
 let guestVersion = "0.1.0"
-
-private let guestGuide = """
-    # You are inside a sprite
-
-    A sprite is a persistent Linux computer of its own. Its disk is kept for ever: files, installed packages and
-    repositories are still there tomorrow. Processes are not: the sprite may be stopped when idle or restored.
-
-    - You are user `sprite` (uid 1000); `sudo` needs no password. Work in /home/sprite.
-    - Install what you need: `sudo apt-get update && sudo apt-get install -y PACKAGE` (or pip, npm, cargo, ...).
-    - /tmp and /run are in memory and empty after a restart. Everything else is on disk.
-    - The network goes out through address translation. Nothing outside can connect to you, and other sprites and the
-      host's own services cannot be reached.
-
-    ## Checkpoints
-
-    A checkpoint is a snapshot of the whole disk. It takes milliseconds and the sprite goes on meanwhile. From outside:
-
-        sprite checkpoint create -s NAME --comment "before the upgrade"   -> v1
-        sprite restore -s NAME v1           puts the disk back; what was replaced is kept
-        sprite restore -s NAME --undo       and back again
-        sprite fork NAME OTHER --from v1    another sprite from that state
-
-    The newest five can be read at /.sprite/checkpoints/: copy single files back from there,
-    for example `cp /.sprite/checkpoints/v1/home/sprite/main.py ~/`. `v0` is the state at creation.
-
-    ## What does not work
-
-    No other kernel modules, no mounting, no own user namespaces (browsers need --no-sandbox), no 32-bit socketcall,
-    no nested btrfs subvolumes. `Operation not permitted` from one of these is final; look for another way.
-
-    This folder, /.sprite, is read-only and belongs to the system: bin/sprite-env is PID 1.
-
-    """

@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import ServiceLifecycle
 package import SpriteDomain
+import SpriteMCP
 import SpriteProxy
 
 /// What the server needs to know.
@@ -31,6 +32,8 @@ package struct APIServerConfiguration: Sendable {
     package var journalReader: (any JournalReader)?
     /// Nil: sprites have no API inside.
     package var inside: InsideServer?
+    /// The guide for agents, for models that ask for it.
+    package var guide = ""
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.
@@ -108,6 +111,9 @@ struct APIService: Sendable {
     let ports = PortWatcher()
     /// Nil where the configured URL has no place for a sprite's name in its host.
     let spriteHosts: SpriteHosts?
+    let conversations = MCPConversations()
+    /// What commands of models printed is kept in it, so that all requests share one.
+    private let mcpServer = NIOLockedValueBox<MCPServer?>(nil)
 
     init(control: any SpriteControl, configuration: APIServerConfiguration, logger: Logger) {
         self.control = control
@@ -115,6 +121,28 @@ struct APIService: Sendable {
         self.logger = logger
         boundPort = NIOLockedValueBox(configuration.port)
         spriteHosts = SpriteHosts(template: configuration.urlTemplate)
+    }
+
+    var mcp: MCPServer {
+        mcpServer.withLockedValue { made in
+            if let made { return made }
+            let service = self
+            let world = MCPWorld(
+                control: control, services: configuration.services, files: MCPFileAccess(control: control),
+                guide: configuration.guide, version: configuration.version
+            ) { name, sprite, user, id, then in
+                let caller = InsideCaller(sprite: sprite, name: name, user: user, isAllowed: true)
+                try await RequestOrigin.$current.withValue(.inside(user: user)) {
+                    // The answer is out already; what carries it to the model gets a moment.
+                    try await service.beginRestore(caller, id, then: then, acknowledge: { _ in }) {
+                        try? await Task.sleep(for: Limits.insideFarewell)
+                    }
+                }
+            }
+            let server = MCPServer(world, logger: logger)
+            made = server
+            return server
+        }
     }
 
     /// For the HTTP library, whose start-up lines repeat what the daemon says itself.

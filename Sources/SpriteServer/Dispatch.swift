@@ -6,6 +6,7 @@ import NIOCore
 import NIOHTTP1
 import SpriteAPI
 import SpriteDomain
+import SpriteMCP
 
 extension APIService {
     /// Answers one request; every way out ends in an answer, as far as the connection still carries one, and a line
@@ -93,6 +94,7 @@ extension APIService {
     func perform(_ route: Route, _ exchange: Exchange) async throws {
         switch (route, exchange.method) {
         case (.health, _): try await health(exchange)
+        case (.mcp, _): try await serveMCP(exchange, .all)
         case (.sprites, "GET"): try await listSprites(exchange)
         case (.sprites, _): try await createSprite(exchange)
         case (.sprite(let text), "GET"): try await getSprite(exchange, try spriteName(text))

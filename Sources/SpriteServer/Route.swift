@@ -6,6 +6,7 @@ import SpriteDomain
 /// Every path the server knows.
 enum Route: Sendable, Equatable {
     case health
+    case mcp
     case sprites
     case sprite(String)
     case upgrade(String)
@@ -32,6 +33,10 @@ enum Route: Sendable, Equatable {
     init?(_ segments: [String]) {
         guard segments != ["health"] else {
             self = .health
+            return
+        }
+        guard segments != ["mcp"] else {
+            self = .mcp
             return
         }
         guard segments.count >= 2, segments[0] == "v1", segments[1] == "sprites" else { return nil }
@@ -76,6 +81,7 @@ enum Route: Sendable, Equatable {
     var methods: [String] {
         switch self {
         case .health, .checkpoints, .session: ["GET", "HEAD"]
+        case .mcp: ["POST", "DELETE"]
         case .sprites: ["GET", "HEAD", "POST"]
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]

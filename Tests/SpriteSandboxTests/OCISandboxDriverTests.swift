@@ -23,7 +23,10 @@ extension SandboxTests {
                 #expect(try fixture.run(id, "touch /etc/x && rm /etc/x").status == 0)
                 #expect(try fixture.run(id, "cat /proc/self/uid_map | tr -s ' '").output == " 0 100000 65536\n")
                 #expect(try fixture.run(id, "cat /proc/self/cgroup").output.contains("0::/\n"))
-                #expect(try fixture.run(id, "ls /.sprite").output == "bin\ncheckpoints\nllm.txt\nversion.txt\n")
+                #expect(
+                    try fixture.run(id, "ls /.sprite").output
+                        == "bin\ncheckpoints\nllm-checkpoints.txt\nllm-mcp.txt\nllm-services.txt\nllm.txt\nversion.txt\n"
+                )
                 #expect(try fixture.run(id, "/.sprite/bin/sprite-env").status == 0)
                 #expect(try fixture.run(id, "stat -c %u /.sprite/bin/sprite-env /.sprite/llm.txt").output == "0\n0\n")
             }

@@ -4,6 +4,7 @@
 import NIOHTTP1
 import SpriteAPI
 import SpriteDomain
+import SpriteMCP
 
 extension SpriteError.Code {
     /// Somebody who is known, and may not. HTTP 403.
@@ -43,6 +44,8 @@ extension APIService {
                     throw SpriteError(.notFound, "no restore was asked for inside since the daemon started")
                 }
                 try await exchange.send(json: report)
+            case .mcp: try await serveMCP(exchange, .inside(caller.sprite, caller.name, user: caller.user))
+            case .conversation: try await converse(exchange, caller)
             case .shared(.createCheckpoint):
                 try await checkRoomForCheckpoint(caller.name)
                 try await perform(.createCheckpoint(caller.name.rawValue), exchange)

@@ -81,6 +81,14 @@ extension APIService {
             guard isFirst else { return }
             let current = report.withLockedValue { $0 }
             inside.note(current, of: caller.sprite)
+            configuration.journal.record(
+                JournalRecord(
+                    "restore.requested", kind: .checkpoint, sprite: caller.sprite,
+                    "a restore was asked for inside",
+                    fields: [
+                        ("checkpoint", .text(current.checkpointID)), ("origin", "inside"),
+                        ("user", .number(Int64(caller.user))),
+                    ]))
             await acknowledge(current)
             signal.finish()
             await untilRead()

@@ -14,10 +14,15 @@ enum InsideRoute: Sendable, Equatable {
     case restore(id: String?)
     /// How the last restore that was asked for inside went.
     case lastRestore
+    /// The Model Context Protocol, a message a request, and in lines.
+    case mcp
+    case conversation
 
     init?(_ segments: [String], sprite: SpriteName) {
         switch segments {
         case ["health"]: self = .health
+        case ["mcp"]: self = .mcp
+        case ["mcp", "stdio"]: self = .conversation
         case ["v1", "info"]: self = .shared(.sprite(sprite.rawValue))
         case ["v1", "restore"]: self = .lastRestore
         default:
@@ -40,7 +45,8 @@ enum InsideRoute: Sendable, Equatable {
     var methods: [String] {
         switch self {
         case .health, .lastRestore, .shared(.sprite), .shared(.policy): ["GET", "HEAD"]
-        case .restore: ["POST"]
+        case .restore, .conversation: ["POST"]
+        case .mcp: ["POST", "DELETE"]
         case .shared(let route): route.methods
         }
     }
