@@ -27,6 +27,7 @@ final class Bench {
         case .create: try await create()
         case .exec: try await exec()
         case .checkpoint: try await checkpoint()
+        case .inside: try await checkpointInside()
         case .written: try await checkpointAfterWriting()
         case .restore: try await restore()
         case .fork: try await fork()

@@ -5,11 +5,14 @@
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from support.api import Api, ApiError
+from support.daemon import Daemon
 from support.exec import Result, run
+from support.roots import tiny_root
 from support.wait import eventually
 
 CALL = "/.sprite/bin/sprite-env"
@@ -138,10 +141,12 @@ def test_one_file_comes_back_without_a_restore(agent: Agent) -> None:
     assert agent.works()
 
 
-def test_a_full_disk(new_daemon: Callable[..., object]) -> None:
+def test_a_full_disk(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """A pool of its own: nobody else is to be without space."""
-    daemon = new_daemon("--pool-size", "512M")
-    api = daemon.api()  # type: ignore[attr-defined]
+    daemon = new_daemon(started=False, with_base=False)
+    daemon.options = ["--pool-size", "256M"]
+    daemon.start().import_base(tiny_root(tmp_path / "root.tar"))
+    api = daemon.api()
     api.create("full")
     agent = Agent(api, "full")
     agent.do("echo precious > ~/work")
