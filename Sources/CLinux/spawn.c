@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -110,6 +111,32 @@ pid_t clinux_spawn(const clinux_spawn_options *options, int *pidfd, int *stage) 
     *pidfd = descriptor;
     return pid;
 }
+
+pid_t clinux_fork(void) {
+    pid_t result = fork();
+    return result < 0 ? -errno : result;
+}
+
+int clinux_execute(const char *path, const char *name, const char *environment) {
+    char *copy = strdup(environment), *rest = copy, *line;
+    char *variables[64];
+    int count = 0;
+    if (!copy) return -ENOMEM;
+    while (count < 63 && (line = strsep(&rest, "\n"))) variables[count++] = line;
+    variables[count] = NULL;
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    for (int s = 1; s < NSIG; s++) sigaction(s, &standard, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    char *arguments[] = {(char *)name, NULL};
+    execve(path, arguments, variables);
+    int error = errno;
+    free(copy);
+    return -error;
+}
+
+int clinux_realtime_signal(int n) { return SIGRTMIN + n; }
 
 int clinux_wait(int pidfd, int *signaled) {
     siginfo_t info;

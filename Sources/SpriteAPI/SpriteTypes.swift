@@ -7,7 +7,7 @@ extension API {
     /// ```json
     /// {"id": "sprite-4be1…", "name": "build-box", "organization": "local", "org_slug": "local", "status": "running",
     ///  "config": {"ram_mb": 2048, "cpus": 2}, "environment": {}, "url": "http://build-box.sprites.localhost:7780",
-    ///  "url_settings": {"auth": "sprite"}, "labels": [], "base": "debian-bookworm", "version": "0.1.0",
+    ///  "url_settings": {"auth": "sprite"}, "labels": [], "base": "debian-bookworm", "init": "sprite", "version": "0.1.0",
     ///  "created_at": "2026-02-03T04:05:06.123456Z", "updated_at": "2026-02-03T04:05:06.123456Z",
     ///  "last_running_at": null, "last_warming_at": null}
     /// ```
@@ -34,6 +34,8 @@ extension API {
         public var base: String?
         /// The layer of language runtimes, `NAME@VERSION` (an addition of this server); nil: none.
         public var runtimes: String?
+        /// What runs as PID 1: `sprite`, `systemd`, `openrc` or `s6` (an addition of this server).
+        public var initSystem: String?
         /// The server's version.
         public var version: String?
         /// RFC 3339.
@@ -75,6 +77,7 @@ extension API {
             labels = object.tolerant("labels") ?? []
             base = object.tolerant("base")
             runtimes = object.tolerant("runtimes")
+            initSystem = object.tolerant("init")
             version = object.tolerant("version")
             createdAt = object.tolerant("created_at") ?? ""
             updatedAt = object.tolerant("updated_at") ?? ""
@@ -97,6 +100,7 @@ extension API {
             try object.encode(labels, forKey: TextKey("labels"))
             try object.encodeIfPresent(base, forKey: TextKey("base"))
             try object.encodeIfPresent(runtimes, forKey: TextKey("runtimes"))
+            try object.encodeIfPresent(initSystem, forKey: TextKey("init"))
             try object.encodeIfPresent(version, forKey: TextKey("version"))
             try object.encode(createdAt, forKey: TextKey("created_at"))
             try object.encode(updatedAt, forKey: TextKey("updated_at"))

@@ -55,16 +55,19 @@ struct BaseBuild: AsyncParsableCommand {
     var mirror: String?
     @Option(name: .customLong("package"), help: "A further package; may be repeated.")
     var packages: [String] = []
+    @Option(name: .customLong("init"), help: "What runs as PID 1: sprite, systemd, openrc or s6. (default: sprite)")
+    var initSystem: String?
     @Flag(help: "Replace a base of that name; sprites that run keep what they began with.")
     var replace = false
 
     func run() async throws {
+        let initSystem = try initSystem.map(InitSystem.init(text:)) ?? .sprite
         let catalog = try await pool.open().catalog
         let line = ProgressLine()
         let info = try await catalog.build(
             BuildOptions(
                 name: try name.map { try BaseName($0) }, distro: distro, suite: suite, mirror: mirror,
-                packages: packages, isReplacing: replace),
+                packages: packages, isReplacing: replace, initSystem: initSystem),
             progress: { line.show($0) })
         line.end()
         say("built \(info.name): \(describe(info))")
@@ -81,12 +84,15 @@ struct BaseImport: AsyncParsableCommand {
     var name: String
     @Option(help: "oci, docker or tar. (default: found out from the content)")
     var kind: String?
+    @Option(name: .customLong("init"), help: "What runs as PID 1: sprite, systemd, openrc or s6. (default: sprite)")
+    var initSystem: String?
     @Flag(help: "Replace a base of that name; sprites that run keep what they began with.")
     var replace = false
     @Argument(help: "File or folder of the image.")
     var path: String
 
     func run() async throws {
+        let initSystem = try initSystem.map(InitSystem.init(text:)) ?? .sprite
         let imageKind = try kind.map { text in
             guard let kind = ImageKind(rawValue: text) else {
                 throw SpriteError(
@@ -97,7 +103,8 @@ struct BaseImport: AsyncParsableCommand {
         let catalog = try await pool.open().catalog
         let line = ProgressLine()
         let info = try await catalog.importImage(
-            path, as: try BaseName(name), kind: imageKind, isReplacing: replace, progress: { line.show($0) })
+            path, as: try BaseName(name), kind: imageKind, isReplacing: replace, initSystem: initSystem,
+            progress: { line.show($0) })
         line.end()
         say("imported \(info.name): \(describe(info))")
     }
@@ -145,6 +152,7 @@ private func describe(_ base: BaseInfo) -> String {
     if let distro = base.distro { words.append([distro, base.version].compactMap { $0 }.joined(separator: " ")) }
     if let packages = base.packages { words.append("\(packages) packages") }
     if let bytes = base.sizeBytes { words.append("\(bytes / 1_000_000) MB") }
+    if let initSystem = base.initSystem { words.append("init \(initSystem.rawValue)") }
     if let source = base.source { words.append("from \(source)") }
     return words.joined(separator: ", ")
 }

@@ -51,12 +51,12 @@ struct Parts: Sendable {
         let runtimes = RuntimesMounts(
             store: try LayerStore(dataDirectory: names.dataDirectory), runDirectory: names.runDirectory,
             cacheBytes: try settings.runtimesCache.map(byteCount), logger: logger)
+        let catalog = BaseCatalog(store: pool, logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            services: supervisor, inside: inside, closeSocket: { close($0) }, logger: logger,
-            runtimes: runtimes)
+            services: supervisor, inside: inside, closeSocket: { close($0) },
+            initSystem: { try await catalog.initSystem($0) }, logger: logger, runtimes: runtimes)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
-        let catalog = BaseCatalog(store: pool, logger: logger)
         let lifecycle = Lifecycle(drivers: drivers) {
             if let wanted { return wanted }
             guard let newest = try await catalog.list().max(by: { ($0.createdAt ?? 0) < ($1.createdAt ?? 0) }) else {

@@ -17,6 +17,8 @@ package protocol BaseStoreDriver: Sendable {
     ) async throws
     /// Every base in name order, with its description; empty if that is missing.
     func baseDescriptions() async throws -> [(name: BaseName, description: [UInt8])]
+    /// The description of one base; nil if it is missing.
+    func baseDescription(_ name: BaseName) async throws -> [UInt8]?
     /// Deletes a base. The caller makes sure that no sprite uses it. `.notFound` if there is none.
     func removeBase(_ name: BaseName) async throws
 }

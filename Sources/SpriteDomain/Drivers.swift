@@ -113,9 +113,13 @@ package struct SandboxSpecification: Sendable {
     package var limits: ResourceLimits
     /// A listening unix socket that PID 1 inherits as descriptor 3; the driver does not close it.
     package var agentSocket: Int32
+    /// What becomes PID 1.
+    package var initSystem: InitSystem
     package init(
-        id: SpriteID, hostname: String, root: String, slot: NetworkSlot, limits: ResourceLimits, agentSocket: Int32
+        id: SpriteID, hostname: String, root: String, slot: NetworkSlot, limits: ResourceLimits, agentSocket: Int32,
+        initSystem: InitSystem = .sprite
     ) {
+        self.initSystem = initSystem
         self.id = id
         self.hostname = hostname
         self.root = root
@@ -131,10 +135,13 @@ package struct Sandbox: Sendable, Hashable {
     /// PID 1 of the sprite, as the host sees it.
     package var processID: Int32
     package var address: String
-    package init(id: SpriteID, processID: Int32, address: String) {
+    /// What PID 1 is.
+    package var initSystem: InitSystem
+    package init(id: SpriteID, processID: Int32, address: String, initSystem: InitSystem = .sprite) {
         self.id = id
         self.processID = processID
         self.address = address
+        self.initSystem = initSystem
     }
 }
 
@@ -153,6 +160,8 @@ package protocol SandboxDriver: Sendable {
     func destroy(_ id: SpriteID) async throws
     /// Completes when PID 1 of the sandbox has ended, whoever ended it.
     func waitForEnd(_ sandbox: Sandbox) async
+    /// As the above, but not longer than `limit`; false if PID 1 still runs then.
+    func waitForEnd(_ sandbox: Sandbox, within limit: Duration) async -> Bool
     /// Puts a detached mount into the sandbox at `/.sprite/checkpoints/<name>`; the descriptor stays the caller's.
     func showCheckpoint(_ sandbox: Sandbox, mount: Int32, name: String) async throws
     func hideCheckpoint(_ sandbox: Sandbox, name: String) async throws
@@ -166,6 +175,10 @@ package protocol SessionDriver: Sendable {
     func connect(_ sprite: SpriteID, setup: AgentSetup) async throws
     /// The sandbox is gone: ends every session of it as `.lost`.
     func disconnect(_ sprite: SpriteID) async
+    /// Asks the sprite's init system to stop its services and end; returns at once.
+    func shutDown(_ sprite: SpriteID) async
+    /// Completes when whoever keeps the sessions inside is gone, unless ``disconnect(_:)`` came first.
+    func waitForLoss(_ sprite: SpriteID) async
     func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession
     /// What clients started and still runs.
     func sessions(_ sprite: SpriteID) async -> [SessionInfo]

@@ -34,6 +34,11 @@ package enum Limits {
     /// Processes and threads in one sprite unless set otherwise: a fork bomb stays inside.
     package static let defaultPidsMax = 4096
     package static let pidsMin = 16
+    /// Control groups that an init system may make in its sprite: systemd takes one for each unit.
+    package static let groupsInSpriteMax = 4096
+    package static let groupDepthInSpriteMax = 32
+    /// How long an init system of a base may take to stop its services; what is left then is killed.
+    package static let orderlyStopTimeout: Duration = .seconds(20)
     package static let memoryMiBMin = 32
     /// Checkpoints shown inside at /.sprite/checkpoints.
     package static let visibleCheckpointsMax = 5

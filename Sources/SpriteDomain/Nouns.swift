@@ -97,9 +97,12 @@ extension Sprite: CustomStringConvertible {
 package struct SpriteView: Sendable, Hashable {
     package var sprite: Sprite
     package var status: SpriteStatus
-    package init(sprite: Sprite, status: SpriteStatus) {
+    /// What is PID 1 in it, or will be at its next start.
+    package var initSystem: InitSystem
+    package init(sprite: Sprite, status: SpriteStatus, initSystem: InitSystem = .sprite) {
         self.sprite = sprite
         self.status = status
+        self.initSystem = initSystem
     }
 }
 

@@ -26,7 +26,8 @@ package struct BaseCatalog: Sendable {
         let name = try options.name ?? BaseName("\(builder.distro)-\(builder.suite)")
         logger.info("base build begins", metadata: ["base.name": "\(name)", "base.suite": "\(builder.suite)"])
         let source = "mmdebstrap \(builder.suite)"
-        return try await make(name, replacing: options.isReplacing, source, progress) { workspace in
+        let plan = Plan(name: name, isReplacing: options.isReplacing, source: source, initSystem: options.initSystem)
+        return try await make(plan, progress) { workspace in
             try builder.build(workspace, host, progress)
             let ofHost = builder.distro == host.release.distro && builder.suite == host.release.suite
             return options.mirror == nil && ofHost ? host : host.withoutSources
@@ -39,10 +40,10 @@ package struct BaseCatalog: Sendable {
     /// - Throws: `.invalidRequest` for an image that is damaged, hostile or for another architecture.
     package func importImage(
         _ path: String, as name: BaseName, kind: ImageKind? = nil, isReplacing: Bool = false,
-        progress: @escaping BaseProgressHandler
+        initSystem: InitSystem = .sprite, progress: @escaping BaseProgressHandler
     ) async throws -> BaseInfo {
-        let source = fileName(path)
-        return try await make(name, replacing: isReplacing, source, progress) { workspace in
+        let plan = Plan(name: name, isReplacing: isReplacing, source: fileName(path), initSystem: initSystem)
+        return try await make(plan, progress) { workspace in
             try ImageImporter(path: path, kind: kind, progress: progress).run(workspace)
             return HostNetwork.ofThisHost()
         }
@@ -58,6 +59,14 @@ package struct BaseCatalog: Sendable {
         }
     }
 
+    /// What runs as PID 1 in sprites of this base; `sprite` if its description does not say.
+    package func initSystem(_ name: BaseName) async throws -> InitSystem {
+        guard let description = try await store.baseDescription(name),
+            let info = try? JSONDecoder().decode(BaseInfo.self, from: Data(description))
+        else { return .sprite }
+        return info.initSystem ?? .sprite
+    }
+
     /// - Throws: `.conflict` if the base is one of `inUse`, `.notFound`.
     package func remove(_ name: BaseName, inUse: Set<BaseName>) async throws {
         guard !inUse.contains(name) else {
@@ -67,17 +76,27 @@ package struct BaseCatalog: Sendable {
         try await store.removeBase(name)
     }
 
+    /// What a new base is made as.
+    private struct Plan: Sendable {
+        var name: BaseName
+        var isReplacing: Bool
+        var source: String
+        var initSystem: InitSystem
+    }
+
     private func make(
-        _ name: BaseName, replacing: Bool, _ source: String, _ progress: @escaping BaseProgressHandler,
+        _ plan: Plan, _ progress: @escaping BaseProgressHandler,
         _ fill: @escaping @Sendable (BaseWorkspace) throws -> HostNetwork
     ) async throws -> BaseInfo {
         let result = Result()
-        try await store.importBase(name, replacing: replacing) { workspace in
+        let name = plan.name
+        try await store.importBase(name, replacing: plan.isReplacing) { workspace in
             let network = try fill(workspace)
             progress(BaseProgress("making it a base", fraction: 0.97))
             let tree = try RootTree(workspace.path)
-            try BaseFinisher(tree: tree, network: network, progress: progress).run()
-            let info = try Self.describe(tree, name, source)
+            try BaseFinisher(tree: tree, network: network, initSystem: plan.initSystem, progress: progress).run()
+            var info = try Self.describe(tree, name, plan.source)
+            if plan.initSystem.isOfBase { info.initSystem = plan.initSystem }
             result.info = info
             return try Array(JSONEncoder().encode(info))
         }

@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import Glibc
+import SpriteDomain
 import SpriteSystem
 
 /// Turns a root filesystem into a base: the user, `/.sprite`, what the host's network asks for.
@@ -10,6 +11,7 @@ import SpriteSystem
 struct BaseFinisher {
     let tree: RootTree
     let network: HostNetwork
+    var initSystem = InitSystem.sprite
     let progress: BaseProgressHandler
 
     static let user = "sprite"
@@ -32,6 +34,7 @@ struct BaseFinisher {
         try addProxies()
         if tree.isDirectory("/etc/apt") { try addAptSettings() }
         try addPipSettings()
+        try addInitSettings()
         for notice in network.notices { progress(BaseProgress(notice, isNotice: true)) }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
-import SpriteDomain
+package import SpriteDomain
 
 /// What is known of a base; kept beside it as JSON.
 package struct BaseInfo: Codable, Sendable, Hashable {
@@ -17,11 +17,19 @@ package struct BaseInfo: Codable, Sendable, Hashable {
     package var packages: Int?
     /// Where it came from, such as `mmdebstrap bookworm` or the file name of an image.
     package var source: String?
+    /// What runs as PID 1 in its sprites; nil means `sprite`.
+    package var initSystem: InitSystem?
+
+    private enum CodingKeys: String, CodingKey {
+        case name, distro, version, sizeBytes, createdAt, packages, source
+        case initSystem = "init"
+    }
 
     package init(
         name: String, distro: String? = nil, version: String? = nil, sizeBytes: UInt64? = nil, createdAt: Int64? = nil,
-        packages: Int? = nil, source: String? = nil
+        packages: Int? = nil, source: String? = nil, initSystem: InitSystem? = nil
     ) {
+        self.initSystem = initSystem
         self.name = name
         self.distro = distro
         self.version = version

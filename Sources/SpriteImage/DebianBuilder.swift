@@ -18,11 +18,14 @@ package struct BuildOptions: Sendable {
     /// In addition to the usual ones.
     package var packages: [String]
     package var isReplacing: Bool
+    /// What shall run as PID 1 in its sprites; its packages are added.
+    package var initSystem: InitSystem
 
     package init(
         name: BaseName? = nil, distro: String? = nil, suite: String? = nil, mirror: String? = nil,
-        packages: [String] = [], isReplacing: Bool = false
+        packages: [String] = [], isReplacing: Bool = false, initSystem: InitSystem = .sprite
     ) {
+        self.initSystem = initSystem
         self.name = name
         self.distro = distro
         self.suite = suite
@@ -61,7 +64,8 @@ struct DebianBuilder: Sendable {
         guard !suite.isEmpty, words.allSatisfy({ !$0.hasPrefix("-") && !$0.contains(where: \.isWhitespace) }) else {
             throw SpriteError(.invalidRequest, "cannot build base: a suite, mirror or package name holds blanks or '-'")
         }
-        packages = (Self.usualPackages + options.packages).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+        let wanted = Self.usualPackages + Self.packages(of: options.initSystem) + options.packages
+        packages = wanted.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
         let components = distro == "debian" ? ["main"] : ["main", "universe"]
         let keyring = Self.keyring(distro)
         if let mirror = options.mirror {
@@ -69,6 +73,16 @@ struct DebianBuilder: Sendable {
         } else {
             let ofHost = hostSuite == suite ? HostArchives.usable(host.sources, suite: suite) : []
             sources = ofHost.isEmpty ? Self.official(distro, suite, components, keyring) : ofHost
+        }
+    }
+
+    static func packages(of initSystem: InitSystem) -> [String] {
+        switch initSystem {
+        case .sprite: []
+        // With the modules that give every user a manager and a bus of their own.
+        case .systemd: ["systemd-sysv", "dbus", "libpam-systemd", "dbus-user-session"]
+        case .openrc: ["openrc"]
+        case .s6: ["s6"]
         }
     }
 

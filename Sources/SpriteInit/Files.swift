@@ -29,6 +29,12 @@ func isDirectory(_ path: String) -> Bool {
     return stat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFDIR
 }
 
+/// True for a folder that is this user's, not one behind a link.
+func isDirectory(_ path: String, of user: UInt32) -> Bool {
+    var facts = stat()
+    return lstat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFDIR && facts.st_uid == user
+}
+
 /// True for a regular file somebody may execute.
 func isProgram(_ path: String) -> Bool {
     var facts = stat()

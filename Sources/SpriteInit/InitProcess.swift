@@ -28,9 +28,17 @@ package final class InitProcess {
     private var sessionOfProcess: [Int32: UInt64] = [:]
     private var lastSession: UInt64 = 0
     private let ownScore: Bool
+    private let role: Role
+    /// Closed once the daemon has said who the sprite is; then the init system of the base begins.
+    private var ready: Descriptor?
 
     /// - Throws: ``SystemError`` if descriptor 3 is not a listening socket.
-    package init() throws {
+    package convenience init() throws { try self.init(role: getpid() == 1 ? .first : .byHand) }
+
+    /// - Parameter ready: A pipe's end that tells its other end, by being closed, that the setup is done.
+    init(role: Role, ready: Descriptor? = nil) throws {
+        self.role = role
+        self.ready = ready
         listener = Descriptor(owning: InitProcess.listenerNumber)
         var isListening: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
@@ -104,7 +112,8 @@ package final class InitProcess {
             if let kept = sessions.removeValue(forKey: session), kept.ending == nil {
                 sessionOfProcess[kept.process] = nil
             }
-        case .shutdown: shutDown()
+        case .shutdown:
+            if case .beside(let kind) = role { askToEnd(kind) } else { shutDown() }
         }
     }
 
@@ -112,11 +121,12 @@ package final class InitProcess {
         var current = utsname()
         uname(&current)
         let name = withUnsafeBytes(of: current.nodename) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        if name != hostname, getpid() == 1 { _ = sethostname(hostname, hostname.utf8.count) }
+        if name != hostname, role != .byHand { _ = sethostname(hostname, hostname.utf8.count) }
         // Only in a sprite: by hand, for a test, the files would be the host's.
-        if getpid() == 1, access("/.sprite", F_OK) == 0 {
+        if role != .byHand, access("/.sprite", F_OK) == 0 {
             HostFiles(hostname: hostname, nameServers: nameServers).write()
         }
+        ready = nil
     }
 
     private func sayHello() {
@@ -173,8 +183,14 @@ package final class InitProcess {
         while true {
             let number = clinux_next_signal(signals.number, &sender)
             guard number > 0 else { break }
-            // Whoever lives inside may signal PID 1 as much as they like; it ends when the host says so.
-            if number != SIGCHLD, sender == 0 || getpid() != 1 { shutDown() }
+            guard number != SIGCHLD else { continue }
+            // Whoever lives inside may signal it as much as they like; it ends when the host says so, or when the init
+            // system that it runs beside ends the whole computer.
+            switch role {
+            case .first: if sender == 0 { shutDown() }
+            case .beside: if sender == 1 { shutDown() }
+            case .byHand: shutDown()
+            }
         }
         reap()
     }
@@ -207,8 +223,23 @@ package final class InitProcess {
         exit(0)
     }
 
+    /// Has the init system of the base stop its services and end; this ends with it.
+    private func askToEnd(_ kind: ForeignInit) {
+        switch kind {
+        case .systemd: _ = kill(1, clinux_realtime_signal(3))  // SIGRTMIN+3: halt.target
+        case .s6: _ = kill(1, SIGTERM)
+        case .openrc:
+            guard let null = try? Descriptor.open("/dev/null", O_RDWR) else { return }
+            let request = SpawnRequest(
+                paths: ["/sbin/openrc-shutdown", "/usr/sbin/openrc-shutdown"],
+                arguments: ["openrc-shutdown", "--poweroff", "now"], environment: Boot.environment, directory: "/",
+                descriptors: [null.number, null.number, null.number])
+            _ = try? withExtendedLifetime(null) { try spawn(request) }
+        }
+    }
+
     private func signalEverything(_ number: Int32) {
-        if getpid() == 1 {
+        if role == .first {
             _ = kill(-1, number)
         } else {
             for process in sessionOfProcess.keys { _ = kill(-process, number) }

@@ -62,6 +62,11 @@ struct Launch {
         where !environment.contains(where: { $0.hasPrefix(line.prefix { $0 != "=" } + "=") }) {
             environment.append(line)
         }
+        // Where a login of the base's own would have its sockets, such as that of `systemctl --user`.
+        let runtime = "/run/user/\(account.user)"
+        if !environment.contains(where: { $0.hasPrefix("XDG_RUNTIME_DIR=") }), isDirectory(runtime, of: account.user) {
+            environment.append("XDG_RUNTIME_DIR=\(runtime)")
+        }
         self.environment = environment
         let name = request.path.isEmpty ? request.arguments[0] : request.path
         self.name = name

@@ -15,6 +15,8 @@ package struct Drivers: Sendable {
     package var journal: any JournalRecorder
     package var inside: any InsideDriver
     package var closeSocket: @Sendable (Int32) -> Void
+    /// What runs as PID 1 in sprites of a base.
+    package var initSystem: @Sendable (BaseName) async throws -> InitSystem
     package var logger: Logger
     /// Nil where layers cannot be used.
     package var runtimes: (any RuntimesDriver)?
@@ -24,6 +26,7 @@ package struct Drivers: Sendable {
         network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
         inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
         closeSocket: @escaping @Sendable (Int32) -> Void,
+        initSystem: @escaping @Sendable (BaseName) async throws -> InitSystem = { _ in .sprite },
         logger: Logger, runtimes: (any RuntimesDriver)? = nil
     ) {
         self.registry = registry
@@ -35,6 +38,7 @@ package struct Drivers: Sendable {
         self.journal = journal
         self.inside = inside
         self.closeSocket = closeSocket
+        self.initSystem = initSystem
         self.logger = logger
         self.runtimes = runtimes
     }

@@ -32,7 +32,8 @@ extension Lifecycle {
         try await compareDisks(sprites)
         for sprite in sprites {
             let checkpoints = try await drivers.registry.checkpoints(sprite.id)
-            let machine = Machine(sprite, checkpoints: checkpoints, drivers: drivers)
+            let initSystem = try await drivers.initSystem(sprite.base)
+            let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers)
             await machine.load(try await drivers.registry.tasks(sprite.id))
             if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
             add(machine, as: sprite.name)

@@ -97,7 +97,8 @@ package actor Lifecycle {
                 let initial = Checkpoint(sprite: sprite.id, id: .initial, createdAt: sprite.createdAt)
                 try await drivers.registry.complete(intent, .written(sprite, initial))
                 FaultPoint.createCompleted.reached()
-                let machine = Machine(sprite, checkpoints: [initial], drivers: drivers)
+                let machine = Machine(
+                    sprite, checkpoints: [initial], initSystem: sandbox.initSystem, drivers: drivers)
                 await machine.adopt(sandbox)
                 return machine
             }

@@ -31,7 +31,11 @@ actor Machine {
     private var shelf: [CheckpointID] = []
     private var isShelfScheduled = false
 
-    init(_ sprite: Sprite, checkpoints: [Checkpoint], drivers: Drivers) {
+    /// What its base says; a sandbox that runs may have begun with another.
+    private(set) var initSystem: InitSystem
+
+    init(_ sprite: Sprite, checkpoints: [Checkpoint], initSystem: InitSystem = .sprite, drivers: Drivers) {
+        self.initSystem = initSystem
         id = sprite.id
         self.sprite = sprite
         self.checkpoints = checkpoints
@@ -46,11 +50,13 @@ actor Machine {
     }
 
     var view: SpriteView {
-        switch power {
-        case .running: SpriteView(sprite: sprite, status: .running)
-        case .frozen: SpriteView(sprite: sprite, status: .warm)
-        case .cold, .destroyed: SpriteView(sprite: sprite, status: .cold)
-        }
+        let status: SpriteStatus =
+            switch power {
+            case .running: .running
+            case .frozen: .warm
+            case .cold, .destroyed: .cold
+            }
+        return SpriteView(sprite: sprite, status: status, initSystem: sandbox?.initSystem ?? initSystem)
     }
 
     var sandbox: Sandbox? {
@@ -107,6 +113,7 @@ actor Machine {
             return sandbox
         case .cold, .destroyed:
             let sandbox = try await boot(sprite, drivers)
+            initSystem = sandbox.initSystem
             adopt(sandbox)
             sprite.lastRunningAt = .now()
             return sandbox
@@ -145,7 +152,7 @@ actor Machine {
             guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
             if shouldStop {
                 await self.logger.notice("sprite stopped, unused")
-                try await self.stop()
+                try await self.stop(inOrder: true)
             } else {
                 try await self.freeze()
             }
@@ -186,6 +193,12 @@ actor Machine {
             await drivers.sandboxes.waitForEnd(sandbox)
             await self.ended(sandbox)
         }
+        // Without whoever keeps the sessions nothing can be asked of it, even if its PID 1 runs on.
+        Task {
+            await drivers.sessions.waitForLoss(id)
+            await self.ended(sandbox)
+        }
+        if sandbox.initSystem.isOfBase { followInit(sandbox) }
         // Behind the answer: nobody who creates or wakes a sprite waits for its services.
         Task { await drivers.services.started(id) }
         // Behind the answer: mounting five old states takes longer than starting.
@@ -193,11 +206,24 @@ actor Machine {
     }
 
     /// Ends the sandbox if one runs; the caller holds the turn.
-    func stop() async throws {
+    ///
+    /// - Parameter inOrder: An init system of the base is asked first to stop its services, and given some time.
+    func stop(inOrder: Bool = false) async throws {
         guard let sandbox else { return }
+        let wasFrozen = isFrozen
         power = .cold
         shelf = []
+        if inOrder, sandbox.initSystem.isOfBase { await shutDown(sandbox, wasFrozen: wasFrozen) }
         try await takeDown(sandbox)
+    }
+
+    private func shutDown(_ sandbox: Sandbox, wasFrozen: Bool) async {
+        await drivers.services.stopping(sandbox.id)
+        if wasFrozen { try? await drivers.sandboxes.thaw(sandbox.id) }
+        await drivers.sessions.shutDown(sandbox.id)
+        if await !drivers.sandboxes.waitForEnd(sandbox, within: Limits.orderlyStopTimeout) {
+            logger.warning("sprite killed: its init system did not end in time")
+        }
     }
 
     private func takeDown(_ sandbox: Sandbox) async throws {
@@ -277,7 +303,9 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
     try await withRollback { undo in
         async let acquired = drivers.network.acquire()
         let root: String
+        let initSystem: InitSystem
         do {
+            initSystem = try await drivers.initSystem(sprite.base)
             let layer = try await layer(of: sprite, drivers)
             root = try await drivers.storage.mountRoot(sprite.id, base: sprite.base, layer: layer)
         } catch {
@@ -300,7 +328,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             sandbox = try await drivers.sandboxes.start(
                 SandboxSpecification(
                     id: sprite.id, hostname: sprite.name.rawValue, root: root, slot: slot, limits: sprite.limits,
-                    agentSocket: socket))
+                    agentSocket: socket, initSystem: initSystem))
         } catch {
             await drivers.network.handedOver(slot)
             throw error

@@ -69,6 +69,18 @@ package struct CgroupTree: Sendable {
         }
     }
 
+    /// Lets the init system of a base divide the sprite's own group further. The limits stay with the host.
+    package func delegate(_ id: SpriteID) throws {
+        let folder = unifiedFolder(id)
+        for name in ["", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"] {
+            let owner = UserMapping.hostFirst
+            try system("hand over \(folder)\(name)") { chown("\(folder)\(name)", owner, owner) }
+        }
+        // Groups take memory of the kernel.
+        try writeSmallFile("\(folder)/cgroup.max.descendants", "\(Limits.groupsInSpriteMax)")
+        try writeSmallFile("\(folder)/cgroup.max.depth", "\(Limits.groupDepthInSpriteMax)")
+    }
+
     /// Puts PID 1 into the version 1 groups; its children are born there. In cgroup2 the runtime did it.
     package func enter(_ id: SpriteID, processID: Int32) throws {
         for controller in CgroupController.allCases {
@@ -112,7 +124,10 @@ package struct CgroupTree: Sendable {
     /// Whether this process is in the sprite's group.
     package func holds(_ id: SpriteID, processID: Int32) -> Bool {
         guard let text = try? readSmallFile("/proc/\(processID)/cgroup") else { return false }
-        return text.split(separator: "\n").contains { $0.hasPrefix("0::") && $0.hasSuffix(runtimePath(id)) }
+        // An init system of the base's own is in a group of its own within.
+        return text.split(separator: "\n").contains {
+            $0.hasPrefix("0::") && ($0.hasSuffix(runtimePath(id)) || $0.contains("\(runtimePath(id))/"))
+        }
     }
 
     /// Kills everything, frozen or not, and removes the groups of every hierarchy.
@@ -125,7 +140,7 @@ package struct CgroupTree: Sendable {
                 throw SpriteError(
                     .timeout, "cannot stop the sprite: a killed process did not end within \(Limits.killTimeout)")
             }
-            try remove(folder, deadline: deadline)
+            for group in groups(folder).reversed() { try remove(group, deadline: deadline) }
         }
         for place in Set(layout.legacy.values) { try remove("\(place)/\(group)/\(id)", deadline: deadline) }
     }
@@ -227,13 +242,29 @@ package struct CgroupTree: Sendable {
     private func moveEverything(_ id: SpriteID, into folder: String) throws {
         try freeze(id)
         defer { try? thaw(id) }
-        for line in try readSmallFile("\(unifiedFolder(id))/cgroup.procs", bytesMax: 64 << 20).split(separator: "\n") {
-            do {
-                try writeSmallFile("\(folder)/cgroup.procs", String(line))
-            } catch let error as SystemError where error.number == ESRCH {
-                continue
+        for group in groups(unifiedFolder(id)) {
+            // A threaded group's processes stand with its parent.
+            guard let text = try? readSmallFile("\(group)/cgroup.procs", bytesMax: 64 << 20) else { continue }
+            for line in text.split(separator: "\n") {
+                do {
+                    try writeSmallFile("\(folder)/cgroup.procs", String(line))
+                } catch let error as SystemError where error.number == ESRCH {
+                    continue
+                }
             }
         }
+    }
+
+    /// This group and all within, parents first; their number and depth are limited.
+    private func groups(_ folder: String, depth: Int = 0) -> [String] {
+        guard depth <= Limits.groupDepthInSpriteMax else { return [folder] }
+        var result = [folder]
+        for name in (try? directoryEntries(folder)) ?? [] {
+            var facts = stat()
+            guard lstat("\(folder)/\(name)", &facts) == 0, facts.st_mode & S_IFMT == S_IFDIR else { continue }
+            result += groups("\(folder)/\(name)", depth: depth + 1)
+        }
+        return result
     }
 
     /// A group is free of its last process a moment after that has ended: version 1 has no event for it.

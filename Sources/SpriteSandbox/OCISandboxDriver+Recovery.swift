@@ -56,7 +56,8 @@ extension OCISandboxDriver {
         else { return nil }
         // The daemon before us may have ended between freezing for a checkpoint and thawing.
         try cgroups.thaw(id)
-        let sandbox = Sandbox(id: id, processID: state.process.processID, address: state.address)
+        let sandbox = Sandbox(
+            id: id, processID: state.process.processID, address: state.address, initSystem: state.initSystem)
         entries.withLock { $0[id] = Entry(sandbox: sandbox, process: state.process, pidfd: pidfd) }
         return sandbox
     }

@@ -99,6 +99,23 @@ package final class OCISandboxDriver: SandboxDriver {
         await becomesReadable(pidfd)
     }
 
+    package func waitForEnd(_ sandbox: Sandbox, within limit: Duration) async -> Bool {
+        let pidfd = entries.withLock { entries in
+            entries[sandbox.id].flatMap { $0.sandbox == sandbox ? $0.pidfd : nil }
+        }
+        guard let pidfd else { return true }
+        let deadline = ContinuousClock.now + limit
+        let ended = try? await blocking {
+            while true {
+                let left = ContinuousClock.now.duration(to: deadline)
+                guard left > .zero else { return false }
+                var polled = pollfd(fd: pidfd.number, events: Int16(POLLIN), revents: 0)
+                if poll(&polled, 1, Int32(clamping: left.components.seconds * 1000 + 100)) > 0 { return true }
+            }
+        }
+        return ended ?? false
+    }
+
     /// Removes what the daemon itself left in /sys/fs/cgroup. Only when no sprite runs.
     package func removeEverything() { cgroups.removeAll() }
 
@@ -127,6 +144,7 @@ package final class OCISandboxDriver: SandboxDriver {
             try guest.make(id)
             try writeConfiguration(specification, bundle)
             try cgroups.make(id, specification.limits)
+            if specification.initSystem.isOfBase { try cgroups.delegate(id) }
             let processID = try runtime.run(
                 id.rawValue, bundle: bundle, descriptor: specification.agentSocket, timeout: Limits.startTimeout)
             return try register(specification, processID)
@@ -165,8 +183,10 @@ package final class OCISandboxDriver: SandboxDriver {
         }
         try cgroups.enter(specification.id, processID: processID)
         let address = specification.slot.address
-        try SandboxState(process: process, address: address).write(statePath(specification.id))
-        let sandbox = Sandbox(id: specification.id, processID: processID, address: address)
+        let initSystem = specification.initSystem
+        try SandboxState(process: process, address: address, initSystem: initSystem).write(statePath(specification.id))
+        let sandbox = Sandbox(
+            id: specification.id, processID: processID, address: address, initSystem: initSystem)
         entries.withLock { $0[specification.id] = Entry(sandbox: sandbox, process: process, pidfd: pidfd) }
         return sandbox
     }

@@ -22,18 +22,21 @@ extension RuntimeConfiguration {
         _ specification: SandboxSpecification, initArguments: [String], cgroupsPath: String, binds: [Bind]
     ) {
         let own = getpid()
+        let isForeign = specification.initSystem.isOfBase
+        // Ends the sprite's own process namespace only.
+        let capabilities = grantedCapabilities + (isForeign ? ["CAP_SYS_BOOT"] : [])
         process = Process(
-            args: initArguments,
+            args: isForeign ? initArguments.dropLast() + ["boot", specification.initSystem.rawValue] : initArguments,
             env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"],
             capabilities: Dictionary(
-                uniqueKeysWithValues: ["bounding", "effective", "permitted"].map { ($0, grantedCapabilities) }),
+                uniqueKeysWithValues: ["bounding", "effective", "permitted"].map { ($0, capabilities) }),
             rlimits: [openFileLimit()],
             // When the host runs out of memory, a sprite goes before the daemon that keeps all of them.
             oomScoreAdj: 300)
         root = Root(path: specification.root)
         hostname = specification.hostname
         mounts =
-            standardMounts
+            (isForeign ? standardMountsWithInit : standardMounts)
             + binds.map {
                 Mount(
                     destination: $0.destination, type: "bind", source: $0.source,
@@ -52,7 +55,7 @@ extension RuntimeConfiguration {
             uidMappings: [mapping],
             gidMappings: [mapping],
             cgroupsPath: cgroupsPath,
-            seccomp: .sprite,
+            seccomp: isForeign ? .spriteWithInit : .sprite,
             maskedPaths: hiddenPaths,
             readonlyPaths: unwritablePaths)
     }
@@ -85,6 +88,19 @@ private let standardMounts: [RuntimeConfiguration.Mount] = [
     .init(destination: "/tmp", type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=1777"]),
     .init(destination: "/run", type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=755"]),
 ]
+
+/// An init system of the base makes groups, and cannot mount what it does not find.
+private let standardMountsWithInit: [RuntimeConfiguration.Mount] =
+    standardMounts.map { mount in
+        guard mount.type == "cgroup" else { return mount }
+        var writable = mount
+        writable.options.removeAll { $0 == "ro" }
+        return writable
+    } + [
+        .init(
+            destination: "/run/lock", type: "tmpfs", source: "tmpfs",
+            options: ["nosuid", "nodev", "noexec", "mode=1777", "size=5242880"])
+    ]
 
 /// Facts about the host that are nobody's business inside; the usual list of OCI runtimes.
 private let hiddenPaths = [

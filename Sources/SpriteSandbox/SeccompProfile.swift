@@ -17,6 +17,12 @@ struct SeccompProfile: Codable {
         var action = "SCMP_ACT_ERRNO"
         var errnoRet: UInt32
         var args: [Argument]?
+
+        func without(_ name: String) -> Rule {
+            var rule = self
+            rule.names.removeAll { $0 == name }
+            return rule
+        }
     }
 
     struct Argument: Codable {
@@ -28,6 +34,10 @@ struct SeccompProfile: Codable {
     }
 
     static let sprite = SeccompProfile(architectures: nativeArchitectures, syscalls: rules)
+
+    /// With reboot(2), by which an init system ends: in a process namespace it ends that and nothing else.
+    static let spriteWithInit = SeccompProfile(
+        architectures: nativeArchitectures, syscalls: rules.map { $0.without("reboot") })
 
     private static let rules: [Rule] =
         [

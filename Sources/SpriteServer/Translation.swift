@@ -25,6 +25,7 @@ extension APIService {
         wire.labels = sprite.labels
         wire.base = sprite.base.rawValue
         wire.runtimes = sprite.runtimes.map { "\($0)" }
+        wire.initSystem = view.initSystem.rawValue
         wire.version = configuration.version
         wire.lastRunningAt = sprite.lastRunningAt?.text
         return wire

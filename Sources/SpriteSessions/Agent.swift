@@ -43,6 +43,8 @@ final class Agent {
     var lingering: [UInt64: LiveSession] = [:]
     var pending: [UInt64: Pending] = [:]
     private var hello: Hello?
+    /// Told when the connection ends, whoever ended it.
+    var lossWaiters: [Waiter<Void>] = []
     var nextNumber: UInt64 = 1
 
     init(sprite: SpriteID, core: SessionCore) {
@@ -80,6 +82,12 @@ final class Agent {
             level: reason is WireError ? .warning : .debug, "connection to PID 1 ended",
             metadata: ["sprite.id": "\(sprite)", "error": "\(reason)"])
         closeLink(SpriteError(.unavailable, "cannot reach the sprite: its PID 1 is gone", cause: reason))
+        tellLoss()
+    }
+
+    private func tellLoss() {
+        for waiter in lossWaiters { waiter.resume() }
+        lossWaiters = []
     }
 
     private func closeLink(_ error: SpriteError) {
@@ -110,6 +118,7 @@ final class Agent {
         for live in lingering.values { live.abandonDescendants() }
         sessions = [:]
         lingering = [:]
+        tellLoss()
     }
 
     func drop() {

@@ -4,6 +4,7 @@
 import CLinux
 import Glibc
 package import Logging
+import SpriteAgentWire
 package import SpriteDomain
 import SpriteSystem
 
@@ -101,6 +102,19 @@ package final class SessionEngine: SessionDriver {
         // Never connected: a start that failed, or a sandbox that ended while no daemon was there.
         let number = clinux_unix_connect(socketPath(sprite))
         if number >= 0 { close(number) } else if number == -ECONNREFUSED { unlink(socketPath(sprite)) }
+    }
+
+    package func shutDown(_ sprite: SpriteID) async {
+        _ = thread.post { $0.agents[sprite]?.link?.send(.shutdown) }
+    }
+
+    package func waitForLoss(_ sprite: SpriteID) async {
+        let waiter = Waiter<Void>()
+        post(waiter) { core in
+            guard let agent = core.agents[sprite], agent.readyLink != nil else { return waiter.resume() }
+            agent.lossWaiters.append(waiter)
+        }
+        _ = try? await waiter.wait()
     }
 
     package func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession {

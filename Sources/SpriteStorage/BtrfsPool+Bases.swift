@@ -20,6 +20,11 @@ extension BtrfsPool {
         }
     }
 
+    package func baseDescription(_ name: BaseName) async throws -> [UInt8]? {
+        // One small file, in the page cache after the first sprite.
+        (try? readSmallFile(descriptionPath(name))).map { Array($0.utf8) }
+    }
+
     package func importBase(
         _ name: BaseName, replacing: Bool, fill: @escaping @Sendable (BaseWorkspace) throws -> [UInt8]
     ) async throws {

@@ -18,6 +18,13 @@ case "init":
         say("sprite-env: cannot run as PID 1: \(error)\n", to: STDERR_FILENO)
         exit(1)
     }
+case "boot":
+    guard let kind = CommandLine.arguments.dropFirst(2).first.flatMap(ForeignInit.init) else {
+        say("sprite-env: name the init system: \(ForeignInit.allCases.map(\.rawValue))\n", to: STDERR_FILENO)
+        exit(2)
+    }
+    Boot.run(kind)
+case "console": Boot.copyConsole()
 case "fs": exit(FileCommand.run(Array(CommandLine.arguments.dropFirst(2))))
 case "--version": say("sprite-env \(Help.version)\n", to: STDOUT_FILENO)
 case "--help", "help", "-h", nil: say(Help.text, to: STDOUT_FILENO)

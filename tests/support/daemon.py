@@ -58,8 +58,8 @@ class Daemon:
         assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
-    def import_base(self, tar: Path, name: str = "default") -> None:
-        self.tool("base", "import", "--name", name, str(tar))
+    def import_base(self, tar: Path, name: str = "default", init: str | None = None) -> None:
+        self.tool("base", "import", "--name", name, *(["--init", init] if init else []), str(tar))
 
     def start(self, timeout: float = 60, environment: dict[str, str] | None = None) -> "Daemon":
         """Returns once the daemon said that it listens; keeps the same port from the first start on."""

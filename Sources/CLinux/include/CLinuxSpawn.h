@@ -51,6 +51,14 @@ typedef struct {
 /// Returns the pid and sets *pidfd, or -errno with *stage set. A child that failed is already reaped.
 pid_t clinux_spawn(const clinux_spawn_options *options, int *pidfd, int *stage);
 
+/// fork(2), for a process with one thread. Returns the pid, 0 in the child, or -errno.
+pid_t clinux_fork(void);
+/// Becomes another program with standard signal handlers and an empty mask; `environment` holds lines. Returns only if
+/// that fails: -errno.
+int clinux_execute(const char *path, const char *name, const char *environment);
+/// SIGRTMIN + n, which the C library computes.
+int clinux_realtime_signal(int n);
+
 /// Waits for the child behind a pidfd. Returns the exit status and sets *signaled, or -errno.
 int clinux_wait(int pidfd, int *signaled);
 int clinux_pidfd_open(pid_t pid);

@@ -23,6 +23,7 @@ struct Info: AsyncParsableCommand {
         try Table.fields([
             ("name", info.name), ("id", info.id), ("organization", info.organization), ("status", info.status),
             ("url", info.url), ("url access", info.urlSettings.auth ?? "sprite"), ("base", info.base ?? "-"),
+            ("init", info.initSystem ?? "-"),
             ("memory", limit(limits?.memoryMiB.flatMap { $0 > 0 ? "\($0) MiB" : nil })),
             ("cpus", limit(limits?.cpus.flatMap { $0 > 0 ? "\($0)" : nil })),
             ("processes", limits?.pids.flatMap { $0 > 0 ? "\($0)" : nil } ?? "default"),

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Sprites whose base brings its own PID 1: systemd, OpenRC, s6."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api import Api
+from support.base import init_tar
+from support.daemon import Daemon
+from support.exec import root_shell, run, shell
+from support.fixtures import fresh_name
+from support.host import host_state
+from support.wait import eventually
+
+KINDS = ["systemd", "openrc", "s6"]
+
+
+@pytest.fixture(scope="module")
+def inits(scratch: Path) -> Iterator[Daemon]:
+    """A daemon with a base for each init system."""
+    tar = init_tar(scratch)
+    one = Daemon(scratch / "inits", scratch / "inits.log")
+    for kind in KINDS:
+        one.import_base(tar, kind, kind)
+    one.start()
+    yield one
+    tag, folder = one.tag, one.data_directory
+    try:
+        one.remove()
+    except BaseException:
+        one.abandon()
+        raise
+    left = host_state(tag, folder)
+    assert not left.cgroups and not left.processes and not left.mounts, left
+    one.log.unlink()
+
+
+@pytest.fixture
+def api(inits: Daemon) -> Iterator[Api]:
+    client = inits.api()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def make(api: Api) -> Iterator[Callable[..., str]]:
+    names: list[str] = []
+
+    def create(kind: str, **fields: object) -> str:
+        names.append(fresh_name(kind))
+        api.create(names[-1], base=kind, **fields)
+        return names[-1]
+
+    yield create
+    for name in names:
+        api.destroy(name)
+
+
+def is_up(api: Api, name: str) -> bool:
+    state = run(api, name, "systemctl", "is-system-running").text.strip()
+    assert state != "degraded", shell(api, name, "systemctl --failed; sudo journalctl --no-pager -p 4")
+    return state == "running"
+
+
+def status(api: Api, name: str) -> str:
+    return str(api.get(name)["status"])
+
+
+def put(api: Api, name: str, path: str, text: str, mode: str = "644") -> None:
+    """Writes a file as root."""
+    root_shell(api, name, f"mkdir -p $(dirname {path}) && cat > {path} && chmod {mode} {path}", input=text.encode())
+
+
+def succeeds(api: Api, name: str, script: str) -> bool:
+    return run(api, name, "sudo", "sh", "-c", script).code == 0
+
+
+def sleep_until(api: Api, name: str, wanted: str, **idle: int) -> None:
+    """Lets the sprite fall asleep, and stay awake afterwards."""
+    api.update(name, config=idle)
+    # A request for the sprite's state does not count as its use.
+    eventually(lambda: status(api, name) == wanted, f"the sprite is {wanted}", 40, 0.3)
+    api.update(name, config={"freeze_after_seconds": 0, "stop_after_seconds": 0})
+
+
+def test_systemd_runs_everything(api: Api, make: Callable[..., str]) -> None:
+    name = make("systemd")
+    # Nobody has to wait for the whole boot.
+    assert shell(api, name, "cat /proc/1/comm; id -un").split() in (["systemd", "sprite"], ["init", "sprite"])
+    assert api.get(name)["init"] == "systemd"
+    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    assert shell(api, name, "systemctl --failed --no-legend").strip() == ""
+    # Services of the system and of the user.
+    shell(api, name, "systemctl --user is-system-running --wait | grep -q running")
+    assert shell(api, name, "systemd-run --user --wait --pipe --quiet id -un").strip() == "sprite"
+    root_shell(api, name, "systemd-run --on-active=100ms --timer-property=AccuracySec=1ms touch /run/ticked")
+    eventually(lambda: succeeds(api, name, "test -e /run/ticked"), "the timer has run", 20, 0.2)
+    # A watchdog would take a long sleep for a hang.
+    assert shell(api, name, "systemctl show -P WatchdogUSec systemd-journald").strip() == "0"
+    shell(api, name, "logger --tag greeter hello from a program; sudo journalctl --sync")
+    assert "hello from a program" in shell(api, name, "sudo journalctl -t greeter -o cat")
+    # Orphans are taken up by systemd, and are gone when they end.
+    shell(api, name, "(sleep 0.2 &) ; sleep 0.6; ! pgrep -x sleep")
+    # A terminal.
+    shown = run(api, name, "sh", "-c", "tty; stty size", tty=True, rows=30, cols=90).text
+    assert "/dev/pts/" in shown and "30 90" in shown
+
+
+def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., str]) -> None:
+    name = make("systemd")
+
+    def query(sql: str) -> str:
+        return root_shell(api, name, f'cd /; setpriv --reuid postgres --clear-groups psql -qAtc "{sql}"').strip()
+
+    def answers() -> bool:
+        return succeeds(api, name, "cd /; setpriv --reuid postgres --clear-groups psql -qAtc 'SELECT 1'")
+
+    eventually(answers, "PostgreSQL answers", 60, 0.3)
+    query("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('kept'), ('too')")
+    checkpoint = api.checkpoint(name)
+    query("DELETE FROM notes")
+    root_shell(api, name, "systemctl stop postgresql; rm -rf /var/lib/postgresql /etc/postgresql /usr/lib/postgresql")
+    api.restore(name, checkpoint)
+    eventually(answers, "PostgreSQL answers after the restore", 60, 0.3)
+    assert query("SELECT string_agg(text, ' ') FROM notes") == "kept too"
+    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+
+
+SERVICE = {
+    "systemd": (
+        "/etc/systemd/system/web.service",
+        "[Service]\nExecStart=/usr/local/bin/web\nRestart=always\nRestartSec=100ms\n"
+        "ExecStopPost=/bin/sh -c 'echo stopped >>/var/log/web'\n[Install]\nWantedBy=multi-user.target\n",
+        "systemctl daemon-reload && systemctl enable --now web",
+    ),
+    "openrc": (
+        "/etc/init.d/web",
+        "#!/sbin/openrc-run\nsupervisor=supervise-daemon\ncommand=/usr/local/bin/web\nrespawn_delay=0\n"
+        'output_logger="cat >/dev/console"\nstop_post() { echo stopped >>/var/log/web; }\n',
+        "chmod 755 /etc/init.d/web && rc-update add web default && rc-service web start",
+    ),
+    "s6": (
+        "/etc/s6/service/web/run",
+        "#!/bin/sh\nexec /usr/local/bin/web\n",
+        "chmod 755 /etc/s6/service/web/run && "
+        "printf '#!/bin/sh\\necho stopped >>/var/log/web\\n' >/etc/s6/service/web/finish && "
+        "chmod 755 /etc/s6/service/web/finish && "
+        "cp -a /etc/s6/service/web /run/service/ && s6-svscanctl -a /run/service",
+    ),
+}
+#: Says that it starts, and notes it where it can be counted.
+WEB = "#!/bin/sh\necho 'web is up'\necho started >>/var/log/web\ntouch /run/web-is-up\nexec sleep 1234\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_lives_with_the_sprite(api: Api, make: Callable[..., str], kind: str) -> None:
+    name = make(kind)
+    assert api.get(name)["init"] == kind
+    path, text, enable = SERVICE[kind]
+
+    def runs() -> bool:
+        return succeeds(api, name, "test -e /run/web-is-up && pgrep -fx 'sleep 1234'")
+
+    def count(word: str) -> int:
+        return int(root_shell(api, name, f"grep -c {word} /var/log/web || true").strip() or 0)
+
+    put(api, name, "/usr/local/bin/web", WEB, "755")
+    put(api, name, path, text)
+    if kind == "systemd":
+        eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    eventually(lambda: succeeds(api, name, enable), "the service is defined", 20, 0.5)
+    eventually(runs, "the service runs", 20, 0.2)
+
+    root_shell(api, name, "rm /run/web-is-up; pkill -KILL -fx 'sleep 1234'")
+    eventually(runs, "the service was restarted", 20, 0.2)
+    assert count("started") == 2
+
+    checkpoint = api.checkpoint(name)
+    root_shell(api, name, f"rm {path} /usr/local/bin/web")
+    api.restore(name, checkpoint)
+    eventually(runs, "the service has started with the restored sprite", 30, 0.2)
+    assert count("started") == 3
+
+    # Frozen it goes on where it was; stopped, its own stopping was waited for.
+    stops = count("stopped")
+    first = root_shell(api, name, "pgrep -fx 'sleep 1234'")
+    sleep_until(api, name, "warm", freeze_after_seconds=1, stop_after_seconds=0)
+    assert root_shell(api, name, "pgrep -fx 'sleep 1234'") == first
+    sleep_until(api, name, "cold", freeze_after_seconds=0, stop_after_seconds=1)
+    eventually(runs, "the service has started with the sprite", 30, 0.2)
+    assert (count("started"), count("stopped")) == (4, stops + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_that_is_killed_finds_it_again(inits: Daemon, make: Callable[..., str], kind: str) -> None:
+    api = inits.api()
+    name = make(kind)
+    shell(api, name, "echo $PPID > /dev/shm/agent")
+    inits.restart()
+    api = inits.api()
+    assert status(api, name) == "running"
+    assert shell(api, name, "echo $PPID; cat /dev/shm/agent").split() == ["2", "2"]
+    # Whoever ends what keeps the sessions has ended the sprite; the next command starts it again.
+    run(api, name, "sudo", "kill", "-KILL", "2")
+    eventually(lambda: status(api, name) == "cold", "the end of sprite-env inside is noticed", 20, 0.1)
+    assert shell(api, name, "echo again; test ! -e /dev/shm/agent").strip() == "again"
+
+
+@pytest.mark.parametrize("kind", ["systemd", "openrc"])
+def test_power_off_inside_ends_the_sprite(api: Api, make: Callable[..., str], kind: str) -> None:
+    name = make(kind)
+    command = {"systemd": "systemctl poweroff --force", "openrc": "openrc-shutdown --poweroff now"}[kind]
+    eventually(
+        lambda: succeeds(api, name, f"{command} >/dev/null 2>&1") or status(api, name) == "cold", "power off is taken",
+        20, 0.3,
+    )  # fmt: skip
+    eventually(lambda: status(api, name) == "cold", "the sprite has ended", 30, 0.2)
+    assert shell(api, name, "echo back").strip() == "back"
+
+
+def test_limits_hold_for_everything_inside(api: Api, make: Callable[..., str]) -> None:
+    name = make("systemd", config={"ram_mb": 256, "pids": 200})
+    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    hog = "python3 -c \"b = bytearray(400 << 20); print('took it')\""
+    assert "took it" not in run(api, name, "sh", "-c", hog).text
+    assert "took it" not in run(api, name, "sudo", "systemd-run", "--wait", "--pipe", "--quiet", "sh", "-c", hog).text
+    assert run(api, name, "sh", "-c", "for i in $(seq 300); do sleep 20 & done 2>&1; wait $!").code != 0
+    # What holds the limits is out of reach.
+    assert not succeeds(api, name, "echo max > /sys/fs/cgroup/pids.max || echo 1 > /sys/fs/cgroup/cgroup.freeze")
+
+
+def test_a_broken_init_can_be_repaired(api: Api, make: Callable[..., str]) -> None:
+    name = make("s6")
+    root_shell(api, name, "mv /etc/s6/init /etc/s6/init.away; rm -f /sbin/init")
+    sleep_until(api, name, "cold", freeze_after_seconds=0, stop_after_seconds=1)
+    assert shell(api, name, "cat /proc/1/comm").strip() == "sprite-env"
+    root_shell(api, name, "mv /etc/s6/init.away /etc/s6/init")
+    sleep_until(api, name, "cold", freeze_after_seconds=0, stop_after_seconds=1)
+    eventually(lambda: shell(api, name, "cat /proc/1/comm").strip() == "s6-svscan", "s6 is back", 20, 0.2)
+
+
+def test_an_image_without_the_init_is_refused(inits: Daemon, base: Path) -> None:
+    with pytest.raises(AssertionError, match="systemd is missing in it; install systemd-sysv"):
+        inits.import_base(base, "none", "systemd")
+    with pytest.raises(AssertionError, match="no init system 'upstart'; use one of sprite, systemd, openrc, s6"):
+        inits.import_base(base, "none", "upstart")
+
