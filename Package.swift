@@ -96,7 +96,7 @@ let package = Package(
         library("SpriteRuntimes", ["SpriteDomain", "SpriteSystem", "CLinux", grdb, logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
         library("SpriteSandbox", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
-        library("SpriteNetwork", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
+        library("SpriteNetwork", ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioCore, nioPosix]),
         library("SpriteSessions", ["SpriteDomain", "SpriteSystem", "SpriteAgentWire", "CLinux", logging, nioCore]),
         library("SpriteDomain", [nioCore]),
 

@@ -13,6 +13,15 @@ extension API {
             /// Only `defaults`.
             public var include: String?
 
+            /// A rule for a domain.
+            public init(domain: String, action: String) {
+                self.domain = domain
+                self.action = action
+            }
+
+            /// A rule for a built-in list.
+            public init(include: String) { self.include = include }
+
             /// Refuses keys that are not known, so that a misspelt rule does not go unnoticed.
             public init(from decoder: any Decoder) throws {
                 let object = try decoder.container(keyedBy: TextKey.self)
@@ -26,6 +35,9 @@ extension API {
         /// In the order they were posted.
         public var rules: [Rule]
 
+        /// A policy with these rules.
+        public init(rules: [Rule]) { self.rules = rules }
+
         /// Reads a policy; `rules` must be there.
         public init(from decoder: any Decoder) throws {
             let object = try decoder.container(keyedBy: TextKey.self)
@@ -37,6 +49,43 @@ extension API {
         public func encode(to encoder: any Encoder) throws {
             var object = encoder.container(keyedBy: TextKey.self)
             try object.encode(rules, forKey: TextKey("rules"))
+        }
+    }
+
+    /// A name or an address that a sprite contacted, or was refused (an addition of this server).
+    public struct NetworkContact: Codable, Sendable, Hashable {
+        /// A name, or an IPv4 address that no name was asked for.
+        public var target: String
+        /// Of an address, where its protocol has ports.
+        public var port: Int?
+        /// False if the network policy refused it.
+        public var allowed: Bool
+        /// Why it was refused: `unnamed`, `denied`, `alias`, `rebinding`, `flood` or `address`.
+        public var reason: String?
+        /// How often.
+        public var count: Int
+        /// RFC 3339.
+        public var firstTime: String
+        /// RFC 3339.
+        public var lastTime: String
+
+        /// A contact.
+        public init(
+            target: String, port: Int?, allowed: Bool, reason: String?, count: Int, firstTime: String, lastTime: String
+        ) {
+            self.target = target
+            self.port = port
+            self.allowed = allowed
+            self.reason = reason
+            self.count = count
+            self.firstTime = firstTime
+            self.lastTime = lastTime
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case target, port, allowed, reason, count
+            case firstTime = "first_time"
+            case lastTime = "last_time"
         }
     }
 

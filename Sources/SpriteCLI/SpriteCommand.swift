@@ -20,6 +20,7 @@ struct SpriteCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Commands in a sprite",
                 subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self]),
+            CommandGroup(name: "Network", subcommands: [PolicyGroup.self]),
             CommandGroup(name: "Checkpoints", subcommands: [CheckpointGroup.self, Restore.self]),
             CommandGroup(
                 name: "Server and settings",

@@ -8,7 +8,8 @@ import SpriteDomain
 ///
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
-/// "inside_users": "root,sprite", "runtimes_cache": "4G"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
+/// "inside_users": "root,sprite", "runtimes_cache": "4G", "name_servers": "192.0.2.53",
+/// "open_networks": "10.1.0.0/16"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
     var listen: String?
     var poolSize: String?
@@ -19,11 +20,15 @@ struct Configuration: Sendable {
     var logLevel: String?
     var insideUsers: String?
     var runtimesCache: String?
+    /// IPv4 addresses, separated by commas.
+    var nameServers: String?
+    /// Private networks that sprites may use, separated by commas.
+    var openNetworks: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
-        "runtimes_cache": \.runtimesCache,
+        "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
     ]
 
     init() {}

@@ -35,6 +35,8 @@ struct Parts: Sendable {
             imageBytes: try settings.poolSize.map(byteCount), logger: logger)
         let network = try BridgeNetwork(
             tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
+            nameServers: try list(settings.nameServers).map(parseNameServer),
+            openNetworks: try list(settings.openNetworks).map(parseSubnet), book: contactBook(NoJournal(), logger),
             logger: logger)
         let sandboxes = try OCISandboxDriver(
             runtime: settings.runtime ?? "crun", tag: names.tag, runDirectory: names.runDirectory,
@@ -70,6 +72,7 @@ struct Parts: Sendable {
         // Before it is decided which sprites go on: those whose layer is gone cannot.
         await runtimes.adopt()
         try await lifecycle.recover()
+        openMirrors(network, logger)
         let services = ServiceRequests(supervisor, lifecycle)
         return Parts(
             lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes, pool: pool,
@@ -110,6 +113,49 @@ extension InsideUsers {
 
 extension Substring {
     fileprivate var trimmed: Substring { drop { $0 == " " }.prefix { $0 != " " } }
+}
+
+/// Lets sprites reach what the host gets its packages through, where that lies in a private network.
+///
+/// Nobody waits for it: name servers may take seconds, and sprites that need no packages need none of it.
+private func openMirrors(_ network: BridgeNetwork, _ logger: Logger) {
+    Task {
+        do {
+            let addresses = try await blocking { HostMirrors.addresses() }
+            let opened = try await network.open(addresses.compactMap { IPv4Address($0) })
+            guard !opened.isEmpty else { return }
+            logger.notice(
+                "sprites may use mirrors and proxies of this host in private networks",
+                metadata: ["addresses": .array(opened.map { "\($0)" })])
+        } catch {
+            logger.warning("mirrors in private networks stay closed", metadata: ["error": "\(error)"])
+        }
+    }
+}
+
+/// What is separated by commas.
+private func list(_ text: String?) -> [String] {
+    (text ?? "").split(separator: ",").map { String($0.filter { !$0.isWhitespace }) }.filter { !$0.isEmpty }
+}
+
+private func parseNameServer(_ text: String) throws -> String {
+    guard let address = IPv4Address(text), !address.isLoopback else {
+        throw SpriteError(
+            .invalidRequest,
+            "cannot use name server '\(text)': it must be an IPv4 address that is not on the loopback")
+    }
+    return text
+}
+
+/// First contacts and refusals go to the journal; refusals show in the log as well.
+private func contactBook(_ journal: any JournalRecorder, _ logger: Logger) -> ContactBook {
+    ContactBook { sprite, contact in
+        let record = contact.record(sprite)
+        journal.record(record)
+        guard !contact.isAllowed else { return }
+        logger.notice(
+            "\(record.text)", metadata: ["sprite.id": "\(sprite)", "reason": "\(contact.reason?.rawValue ?? "")"])
+    }
 }
 
 private func parseSubnet(_ text: String) throws -> Subnet {

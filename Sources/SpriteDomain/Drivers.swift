@@ -99,6 +99,13 @@ package protocol NetworkDriver: Sendable {
     func release(address: String) async
     /// At start: a sandbox that outlived the daemon uses this address.
     func adopt(address: String) async
+    /// Puts a network policy in force, before the sandbox starts or while it runs; nil, or one without rules, restricts
+    /// nothing. Connections that it no longer allows are cut. The policy ends when the address is released.
+    func apply(policy: String?, to address: String, of sprite: SpriteID) async throws
+    /// What the sprite contacted and was refused since the daemon started.
+    func contacts(_ sprite: SpriteID) async -> [NetworkContact]
+    /// The sprite is gone for ever.
+    func forget(_ sprite: SpriteID) async
     /// Name servers for `/etc/resolv.conf` inside.
     var nameServers: [String] { get }
 }
@@ -165,6 +172,8 @@ package protocol SandboxDriver: Sendable {
     /// Puts a detached mount into the sandbox at `/.sprite/checkpoints/<name>`; the descriptor stays the caller's.
     func showCheckpoint(_ sandbox: Sandbox, mount: Int32, name: String) async throws
     func hideCheckpoint(_ sandbox: Sandbox, name: String) async throws
+    /// Shows the network policy at `/.sprite/policy/network.json` inside.
+    func showPolicy(_ id: SpriteID, _ text: String) async throws
 }
 
 /// Talks to PID 1 of sandboxes and keeps the sessions.

@@ -49,8 +49,10 @@ package protocol SpriteControl: Sendable {
 
     /// The policy's JSON as it was set; nil if it never was.
     func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String?
-    /// Keeps a policy, or forgets it (nil).
+    /// Keeps a policy, or forgets it (nil). One for the network is in force when it returns.
     func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws
+    /// What the sprite contacted and was refused since the daemon started, oldest first.
+    func networkContacts(_ name: SpriteName) async throws -> [NetworkContact]
 
     /// Wakes the sprite and keeps it awake until the returned use is ended.
     func use(_ name: SpriteName) async throws -> any SpriteUse

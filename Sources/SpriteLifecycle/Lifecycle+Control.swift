@@ -70,6 +70,7 @@ extension Lifecycle: SpriteControl {
                 FaultPoint.destroyDiskDeleted.reached()
                 try await drivers.registry.complete(intent, .removed)
                 FaultPoint.destroyCompleted.reached()
+                await drivers.network.forget(machine.id)
             }
         }.value
         remove(name)
@@ -86,8 +87,9 @@ extension Lifecycle: SpriteControl {
             environment: original.environment, labels: original.labels,
             urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now, runtimes: original.runtimes)
         let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
+        let policy = try await drivers.registry.policy(origin.id, .network)
         // Only while the disk is copied must the origin keep still; its turn is free again before the fork starts.
-        let machine = try await make(sprite, from: from) { copy in
+        let machine = try await make(sprite, from: from, policy: policy) { copy in
             try await origin.turns.withTurn {
                 try await origin.checkExists()
                 if let checkpoint {
@@ -226,7 +228,16 @@ extension Lifecycle: SpriteControl {
     }
 
     package func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
-        try await drivers.registry.setPolicy(try machine(name).id, kind, text)
+        let machine = try machine(name)
+        guard kind == .network else { return try await drivers.registry.setPolicy(machine.id, kind, text) }
+        // Once begun it is finished, whether or not the client stays.
+        try await Task {
+            try await machine.turns.withTurn { try await machine.setNetworkPolicy(text) }
+        }.value
+    }
+
+    package func networkContacts(_ name: SpriteName) async throws -> [NetworkContact] {
+        await drivers.network.contacts(try machine(name).id)
     }
 
     package func use(_ name: SpriteName) async throws -> any SpriteUse {

@@ -46,6 +46,9 @@ extension Lifecycle {
             if await hasLostLayer(sprite, drivers) {
                 throw SpriteError(.unavailable, "its runtimes are gone: JuiceFS ended together with the last daemon")
             }
+            let policy = try await drivers.registry.policy(sprite.id, .network)
+            try await drivers.network.apply(policy: policy, to: sandbox.address, of: sprite.id)
+            try await drivers.sandboxes.showPolicy(sprite.id, policy ?? #"{"rules":[]}"#)
             // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
             try await drivers.sandboxes.thaw(sprite.id)
             try await drivers.sessions.connect(

@@ -53,9 +53,11 @@ package actor Lifecycle {
 
     /// Creates a sprite from any source; the sprite runs when it returns.
     ///
-    /// - Parameter around: Runs the copying of the disk, under whatever must hold while it is copied.
+    /// - Parameters:
+    ///   - policy: A network policy that holds from the first packet on.
+    ///   - around: Runs the copying of the disk, under whatever must hold while it is copied.
     func make(
-        _ sprite: Sprite, from source: DiskSource,
+        _ sprite: Sprite, from source: DiskSource, policy: String? = nil,
         around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() }
     ) async throws -> Machine {
         try reserve(sprite.name)
@@ -76,6 +78,7 @@ package actor Lifecycle {
                         drivers.logger.error("failed creation not cleaned up", metadata: ["error": "\(error)"])
                     }
                 }
+                if let policy { try await drivers.registry.setPolicy(sprite.id, .network, policy) }
                 try await around {
                     if source == .empty {
                         try await drivers.storage.createDisk(sprite.id)

@@ -205,6 +205,17 @@ actor Machine {
         arrangeShelfSoon()
     }
 
+    /// Keeps a network policy and puts it in force; the caller holds the turn.
+    ///
+    /// Kept first: whatever ends the daemon in between, the next one puts in force what is kept.
+    func setNetworkPolicy(_ text: String?) async throws {
+        try checkExists()
+        try await drivers.registry.setPolicy(id, .network, text)
+        guard let sandbox else { return }
+        try await drivers.network.apply(policy: text, to: sandbox.address, of: id)
+        try await drivers.sandboxes.showPolicy(id, text ?? #"{"rules":[]}"#)
+    }
+
     /// Ends the sandbox if one runs; the caller holds the turn.
     ///
     /// - Parameter inOrder: An init system of the base is asked first to stop its services, and given some time.
@@ -302,6 +313,7 @@ func noSuchSprite(_ name: SpriteName) -> SpriteError {
 func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
     try await withRollback { undo in
         async let acquired = drivers.network.acquire()
+        async let restricted = drivers.registry.policy(sprite.id, .network)
         let root: String
         let initSystem: InitSystem
         do {
@@ -321,7 +333,11 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         FaultPoint.bootNetworkAcquired.reached()
         await undo.onFailure { await drivers.network.release(address: slot.address) }
         let sandbox: Sandbox
+        let policy: String?
         do {
+            policy = try await restricted
+            // Before anything inside can send a packet.
+            try await drivers.network.apply(policy: policy, to: slot.address, of: sprite.id)
             let socket = try drivers.sessions.listen(sprite.id)
             defer { drivers.closeSocket(socket) }
             await undo.onFailure { try? await drivers.sandboxes.destroy(sprite.id) }
@@ -337,6 +353,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         FaultPoint.bootStarted.reached()
         await undo.onFailure { await drivers.inside.stopping(sprite.id) }
         await drivers.inside.started(sprite.id, sprite.name)
+        if let policy { try await drivers.sandboxes.showPolicy(sprite.id, policy) }
         await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
         try await drivers.sessions.connect(
             sprite.id,

@@ -18,8 +18,12 @@ package actor BridgeNetwork: NetworkDriver {
     private let portPrefix: String
     private let wanted: Subnet?
     private let runDirectory: String
-    private let logger: Logger
-    private var plan: Plan?
+    let logger: Logger
+    /// Name servers of the operator's choice; empty for the host's.
+    private let ownNameServers: [String]
+    /// What sprites contacted.
+    package let book: ContactBook
+    private(set) var plan: Plan?
     private var ready: [NetworkSlot] = []
     /// Offsets of addresses that a slot or a sprite has.
     private var used: Set<UInt32> = []
@@ -28,11 +32,22 @@ package actor BridgeNetwork: NetworkDriver {
     private var isShutDown = false
     /// How many slots to keep ready; grows when they run out and falls back when they do not.
     private var target = slotsReadyMin
+    private(set) var nameGuard: NameGuard?
+    private var packetLog: PacketLog?
+    /// Private networks that sprites may use.
+    let opened: OpenNetworks
+    /// Policies as the kernel has them: sprites' addresses and the numbers of what is in force.
+    var epochs: [IPv4Address: UInt32] = [:]
 
     /// - Parameters:
     ///   - tag: Up to eight letters and digits that tell this daemon's devices from those of others on the host.
     ///   - subnet: At most 4096 addresses; nil to choose a free one.
-    package init(tag: String, subnet: Subnet? = nil, runDirectory: String, logger: Logger) throws {
+    ///   - nameServers: IPv4 addresses of name servers; empty to use the host's.
+    ///   - openNetworks: Private networks that sprites may use all the same.
+    package init(
+        tag: String, subnet: Subnet? = nil, runDirectory: String, nameServers: [String] = [],
+        openNetworks: [Subnet] = [], book: ContactBook = ContactBook(), logger: Logger
+    ) throws {
         let isPlain = tag.utf8.allSatisfy {
             (0x30...0x39).contains($0) || (0x61...0x7A).contains($0)
         }
@@ -49,22 +64,43 @@ package actor BridgeNetwork: NetworkDriver {
         bridge = "spr\(tag)"
         portPrefix = "spv\(tag)"
         wanted = subnet
+        ownNameServers = nameServers
+        opened = OpenNetworks(openNetworks)
+        self.book = book
         self.runDirectory = runDirectory
         self.logger = logger
     }
 
     /// The host's name servers as they are now.
-    package nonisolated var nameServers: [String] { NameServers.current() }
+    package nonisolated var nameServers: [String] {
+        ownNameServers.isEmpty ? NameServers.current() : ownNameServers
+    }
 
     /// Makes bridge and rules, or repairs those of a daemon before us, whose sprites stay connected meanwhile.
     package func prepare() async throws {
         do {
             let (tag, bridge, portPrefix, wanted) = (tag, bridge, portPrefix, wanted)
             let runDirectory = runDirectory
-            plan = try await blocking {
+            let plan = try await blocking {
                 try Plan.carryOut(
                     tag: tag, bridge: bridge, portPrefix: portPrefix, wanted: wanted, runDirectory: runDirectory)
             }
+            let packetLog = try PacketLog(tag: tag, book: book)
+            self.packetLog = packetLog
+            let opened = opened
+            let nameGuard = try await NameGuard(
+                gateway: plan.subnet.gateway, nameServers: nameServers, table: Firewall.table(tag), book: book,
+                logger: logger, isOpen: { opened.allows($0) })
+            self.nameGuard = nameGuard
+            await nameGuard.start()
+            let firewall = plan.firewall(
+                nameServers: nameServers, opened: opened.networks, guardPort: nameGuard.port,
+                logGroup: packetLog.group)
+            epochs = try await blocking {
+                try plan.load(firewall)
+                return try plan.epochsInForce()
+            }
+            self.plan = plan
         } catch let error as SpriteError {
             throw error
         } catch {
@@ -89,8 +125,10 @@ package actor BridgeNetwork: NetworkDriver {
         close(slot.networkNamespace)
     }
 
-    package func release(address: String) {
+    package func release(address: String) async {
         guard let plan, let address = IPv4Address(address), let offset = plan.subnet.offset(of: address) else { return }
+        // Before anybody else gets the address.
+        await liftPolicy(address)
         used.remove(offset)
     }
 
@@ -104,6 +142,8 @@ package actor BridgeNetwork: NetworkDriver {
         isShutDown = true
         for slot in ready { handedOver(slot) }
         ready.removeAll()
+        await nameGuard?.stop()
+        packetLog?.close()
         guard removeEverything, let plan else { return }
         let logger = logger
         do { try await blocking { try plan.remove() } } catch {

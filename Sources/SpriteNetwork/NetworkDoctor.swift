@@ -8,7 +8,7 @@ import SpriteSystem
 package enum NetworkDoctor {
     /// Blocks for some milliseconds.
     package static func checks() -> [HostCheck] {
-        [tool("ip", package: "iproute2"), packetFilter(), forwarding(), otherFilters(), names()]
+        [tool("ip", package: "iproute2"), packetFilter(), policies(), forwarding(), otherFilters(), names()]
     }
 
     private static func tool(_ name: String, package: String) -> HostCheck {
@@ -30,6 +30,33 @@ package enum NetworkDoctor {
             }
         }
         return HostCheck("nftables", .ok, found: "inet and bridge tables")
+    }
+
+    /// What network policies need of the kernel beyond a packet filter.
+    private static func policies() -> HostCheck {
+        let rules = """
+            table inet sprited_doctor {
+                set names { type mark . ipv4_addr; flags timeout; }
+                map epochs { type ipv4_addr : mark; }
+                chain c {
+                    type filter hook forward priority 0;
+                    meta mark set ip saddr map @epochs meta mark . ip daddr @names ct mark set meta mark
+                    limit rate 1/second log group 1024
+                }
+                chain n {
+                    type nat hook prerouting priority dstnat;
+                    udp dport 53 dnat ip to 127.0.0.1:53
+                }
+            }
+            """
+        do { try runTool("nft", ["--check", "--file", "-"], input: rules) } catch {
+            return HostCheck(
+                "network policies", .missing, found: "the packet filter lacks a part: \(error)",
+                lost: "no sprite can start",
+                fix: "use a kernel with CONFIG_NFT_CT, CONFIG_NFT_NAT, CONFIG_NFT_LIMIT, CONFIG_NFT_LOG and "
+                    + "CONFIG_NETFILTER_NETLINK_LOG; run as root")
+        }
+        return HostCheck("network policies", .ok, found: "sets with timeouts, marks, redirection, packet log")
     }
 
     private static func forwarding() -> HostCheck {

@@ -32,11 +32,17 @@ struct Plan: Sendable {
         let plan = Plan(
             tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, mtu: HostNetwork.uplinkMTU())
         try plan.makeBridge()
-        // The rules come before anything is switched on that needs them.
-        try runTool("nft", ["-f", "-"], inputFile: plan.firewall.rules)
+        return plan
+    }
+
+    /// Loads the rules; they come before anything is switched on that needs them.
+    func load(_ firewall: Firewall) throws {
+        do { try runTool("nft", ["-f", "-"], inputFile: firewall.rules) } catch {
+            // Tables of another version, whose sets differ: policies are put in force again by whoever adopts sprites.
+            try runTool("nft", ["-f", "-"], inputFile: Firewall.removal(table: firewall.table) + firewall.rules)
+        }
         try ForwardPermission(bridge: bridge).grant()
         try HostNetwork.startForwarding()
-        return plan
     }
 
     func remove() throws {
@@ -48,7 +54,7 @@ struct Plan: Sendable {
         }
         ForwardPermission(bridge: bridge).withdraw()
         if HostNetwork.exists(bridge) { try runTool("ip", ["link", "delete", bridge]) }
-        try runTool("nft", ["-f", "-"], inputFile: firewall.removal)
+        try runTool("nft", ["-f", "-"], inputFile: Firewall.removal(table: Firewall.table(tag)))
     }
 
     /// Namespaces with a connected and configured `eth0`.
@@ -75,26 +81,35 @@ struct Plan: Sendable {
         return NetworkSlot(userNamespace: user, networkNamespace: network, address: address.description)
     }
 
-    private var firewall: Firewall {
+    /// Policies that an earlier daemon left in the kernel.
+    func epochsInForce() throws -> [IPv4Address: UInt32] {
+        let text = try runTool("nft", ["list", "map", "inet", Firewall.table(tag), "epochs"]).standardOutput
+        // elements = { 10.64.0.2 : 0x1234abcd, 10.64.0.3 : 0x… }
+        let separators: Set<Character> = [" ", "\n", "\t", ",", "{", "}"]
+        let words = text.split(whereSeparator: separators.contains)
+        var result: [IPv4Address: UInt32] = [:]
+        for index in words.indices.dropFirst().dropLast() where words[index] == ":" {
+            let value = words[index + 1]
+            guard let address = IPv4Address(words[index - 1]), value.hasPrefix("0x") else { continue }
+            result[address] = UInt32(value.dropFirst(2), radix: 16)
+        }
+        return result
+    }
+
+    func firewall(nameServers: [String], opened: [Subnet], guardPort: Int?, logGroup: UInt16) -> Firewall {
         Firewall(
-            tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, nameServers: NameServers.current(),
-            portName: portName)
+            tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, nameServers: nameServers,
+            portName: { portName($0) }, opened: opened, guardPort: guardPort, logGroup: logGroup)
     }
 
     private func makeBridge() throws {
         var commands = ""
         if !HostNetwork.exists(bridge) { commands += "link add \(bridge) type bridge stp_state 0 forward_delay 0\n" }
         // An address of its own: otherwise the bridge takes that of a port, and sprites' ARP entries go stale.
-        commands += "link set \(bridge) address \(hardwareAddress) mtu \(mtu) up\n"
+        commands += "link set \(bridge) address \(hardwareAddress(kind: 0, subnet.gateway)) mtu \(mtu) up\n"
         commands += "address replace \(subnet.gateway)/\(subnet.prefixLength) dev \(bridge)\n"
         try runTool("ip", ["-batch", "-"], input: commands)
         try? writeSmallFile("/proc/sys/net/ipv6/conf/\(bridge)/disable_ipv6", "1")
-    }
-
-    private var hardwareAddress: String {
-        let value = subnet.gateway.rawValue
-        let bytes: [UInt32] = [0x02, 0x00, value >> 24, value >> 16 & 0xFF, value >> 8 & 0xFF, value & 0xFF]
-        return bytes.map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }.joined(separator: ":")
     }
 
     private static func chooseSubnet(tag: String, bridge: String, wanted: Subnet?) throws -> Subnet {
@@ -114,7 +129,7 @@ struct Plan: Sendable {
 }
 
 /// Runs a tool whose input may be longer than a pipe holds.
-private func runTool(_ program: String, _ arguments: [String], inputFile text: String) throws {
+func runTool(_ program: String, _ arguments: [String], inputFile text: String) throws {
     let file = Descriptor(owning: try checked(clinux_memory_file("input"), "make a memory file"))
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {

@@ -40,7 +40,9 @@ struct GuestFiles: Sendable {
         try copyProgram(from: binary, to: "\(programs)/sprite-env")
         try makeDirectory("\(runDirectory)/guests", mode: 0o711)
         try makeDirectory("\(runDirectory)/texts")
-        for (name, text) in [("version.txt", guestVersion + "\n")] + GuestGuide.texts {
+        let texts =
+            [("version.txt", guestVersion + "\n"), ("network.json", #"{"rules":[]}"# + "\n")] + GuestGuide.texts
+        for (name, text) in texts {
             let path = "\(runDirectory)/texts/\(name)"
             try writeFileAtomically(path, text, mode: 0o644)
             try system("set owner of \(path)") { chown(path, owner, owner) }
@@ -53,11 +55,21 @@ struct GuestFiles: Sendable {
         try makeDirectory(folder, owner: owner)
         try makeDirectory("\(folder)/bin", owner: owner)
         try makeDirectory("\(folder)/checkpoints", owner: owner)
-        for name in ["version.txt"] + GuestGuide.texts.map(\.name) {
-            if link("\(runDirectory)/texts/\(name)", "\(folder)/\(name)") < 0, errno != EEXIST {
-                throw SystemError(errno, "link \(folder)/\(name)")
+        try makeDirectory("\(folder)/policy", owner: owner)
+        let texts = [("version.txt", ""), ("network.json", "policy/")] + GuestGuide.texts.map { ($0.name, "") }
+        for (name, place) in texts {
+            if link("\(runDirectory)/texts/\(name)", "\(folder)/\(place)\(name)") < 0, errno != EEXIST {
+                throw SystemError(errno, "link \(folder)/\(place)\(name)")
             }
         }
+    }
+
+    /// Replaces the policy that is shown; the link to the text that all sprites share goes.
+    func showPolicy(_ id: SpriteID, _ text: String) throws {
+        let path = "\(folder(id))/policy/network.json"
+        try makeDirectory("\(folder(id))/policy", owner: UserMapping.hostFirst)
+        try writeFileAtomically(path, text + "\n", mode: 0o644)
+        try system("set owner of \(path)") { chown(path, UserMapping.hostFirst, UserMapping.hostFirst) }
     }
 
     func remove(_ id: SpriteID) throws { try removeTree(folder(id)) }

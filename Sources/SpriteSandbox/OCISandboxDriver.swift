@@ -87,6 +87,10 @@ package final class OCISandboxDriver: SandboxDriver {
         try await blocking { try self.cgroups.setLimits(id, limits) }
     }
 
+    package func showPolicy(_ id: SpriteID, _ text: String) async throws {
+        try await blocking { try self.guest.showPolicy(id, text) }
+    }
+
     package func destroy(_ id: SpriteID) async throws {
         try await blocking { try self.destroyNow(id) }
     }

@@ -23,6 +23,8 @@ enum Route: Sendable, Equatable {
     case policy(String, PolicyKind)
     case tasks(String)
     case task(String, name: String)
+    case networkContacts(String)
+    case networkSuggestion(String)
     case control(String)
     case proxy(String)
     case portWatch(String)
@@ -73,6 +75,8 @@ enum Route: Sendable, Equatable {
             self = .policy(name, kind)
         case (1, "tasks"): self = .tasks(name)
         case (2, "tasks"): self = .task(name, name: rest[1])
+        case (3, "policy") where rest[1] == "network" && rest[2] == "contacts": self = .networkContacts(name)
+        case (3, "policy") where rest[1] == "network" && rest[2] == "suggestion": self = .networkSuggestion(name)
         default: return nil
         }
     }
@@ -80,7 +84,7 @@ enum Route: Sendable, Equatable {
     /// The methods that a path has; empty where every method gets the same 404.
     var methods: [String] {
         switch self {
-        case .health, .checkpoints, .session: ["GET", "HEAD"]
+        case .health, .checkpoints, .session, .networkContacts, .networkSuggestion: ["GET", "HEAD"]
         case .mcp: ["POST", "DELETE"]
         case .sprites: ["GET", "HEAD", "POST"]
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]

@@ -142,6 +142,8 @@ final class FakeControl: SpriteControl {
         try checked(name) { _, _ in throw SpriteError(.notFound, "cannot undo: there was no restore") }
     }
 
+    func networkContacts(_ name: SpriteName) async throws -> [NetworkContact] { [] }
+
     func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String? {
         try checked(name) { state, _ in state.policies["\(name) \(kind)"] }
     }

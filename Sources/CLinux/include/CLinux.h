@@ -9,6 +9,7 @@
 #include "CLinuxMount.h"
 #include "CLinuxNamespaces.h"
 #include "CLinuxNetwork.h"
+#include "CLinuxPacketFilter.h"
 #include "CLinuxSocket.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStorage.h"

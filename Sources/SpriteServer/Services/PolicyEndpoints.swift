@@ -30,6 +30,24 @@ extension APIService {
         }
     }
 
+    func listContacts(_ exchange: Exchange, _ sprite: SpriteName) async throws {
+        try await exchange.send(json: try await control.networkContacts(sprite).map(wire))
+    }
+
+    /// Allows what was contacted, and nothing else.
+    func suggestPolicy(_ exchange: Exchange, _ sprite: SpriteName) async throws {
+        let targets = try await control.networkContacts(sprite).filter(\.isAllowed).map(\.target)
+        let domains = Set(targets).sorted().filter(API.NetworkPolicy.isDomain)
+        try await exchange.send(json: API.NetworkPolicy(rules: domains.map { .init(domain: $0, action: "allow") }))
+    }
+
+    private func wire(_ contact: NetworkContact) -> API.NetworkContact {
+        API.NetworkContact(
+            target: contact.target, port: contact.port.map(Int.init), allowed: contact.isAllowed,
+            reason: contact.reason?.rawValue, count: contact.count, firstTime: contact.firstAt.text,
+            lastTime: contact.lastAt.text)
+    }
+
     private static func text(_ value: some Encodable) throws -> String { String(buffer: try JSONBody.encode(value)) }
 }
 
@@ -76,7 +94,7 @@ extension API.NetworkPolicy {
         return self
     }
 
-    private static func isDomain(_ text: String) -> Bool {
+    static func isDomain(_ text: String) -> Bool {
         if text == "*" { return true }
         let name = text.hasPrefix("*.") ? text.dropFirst(2) : Substring(text)
         return (1...253).contains(name.utf8.count)

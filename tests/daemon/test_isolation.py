@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Known ways out of a container, one class a test, tried as root of the sprite under every OCI runtime there is."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api import Api, ApiError
+from support.daemon import Daemon
+from support.exec import root_shell, run, shell
+
+#: The one of the distribution that every daemon uses, and another where it is installed.
+RUNTIMES = [name for name in ("crun", "runc") if name == "crun" or shutil.which(name)]
+intel = pytest.mark.skipif(platform.machine() != "x86_64", reason="environment: numbers of system calls are x86_64's")
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def shared_daemon(request: pytest.FixtureRequest, scratch: Path, base: Path) -> Iterator[Daemon]:
+    """In the place of the daemon of other tests: one for each runtime."""
+    folder = scratch / f"isolation-{request.param}"
+    daemon = Daemon(folder, folder.with_suffix(".log"), ["--runtime", request.param])
+    daemon.import_base(base)
+    daemon.start()
+    yield daemon
+    try:
+        daemon.remove()
+    except BaseException:
+        daemon.abandon()
+        raise
+    daemon.log.unlink()
+
+
+def refused(api: Api, sprite: str, script: str) -> None:
+    done = run(api, sprite, "sudo", "sh", "-c", script, timeout=30)
+    assert done.code not in (0, None), f"{script!r} succeeded: {done.stdout!r} {done.stderr!r}"
+
+
+def system_calls(api: Api, sprite: str, *calls: tuple[int, ...]) -> list[int]:
+    """The error number of each call with these arguments; 0 if it succeeded."""
+    script = 'for (@ARGV) { my @a = map { $_ + 0 } split /,/; $! = 0; my $r = syscall(@a); print $r < 0 ? $! + 0 : 0, "\\n" }'
+    arguments = [",".join(str(part) for part in call) for call in calls]
+    done = run(api, sprite, "sudo", "perl", "-e", script, *arguments)
+    assert done.code == 0, done
+    return [int(line) for line in done.text.split()]
+
+
+EPERM, ESRCH, EACCES, EINVAL, ENOSYS = 1, 3, 13, 22, 38
+
+
+def test_leaked_descriptors(api: Api, sprite: str) -> None:
+    own = root_shell(api, sprite, "ls -l /proc/self/fd | awk 'NR > 1 {print $NF}'").split()
+    assert all(target.startswith(("pipe:", "/proc/", "/dev/null", "socket:")) for target in own), own
+    first = root_shell(api, sprite, "ls -l /proc/1/fd | awk 'NR > 1 {print $NF}'").split()
+    for target in first:
+        assert target.startswith(("pipe:", "socket:", "anon_inode:", "/memfd:", "(deleted)", "/dev/")), first
+    # A directory of the host behind any of them would be a way out.
+    refused(api, sprite, "for n in /proc/[0-9]*/fd/*; do test -d $n/. && ls $n/ | grep -q sprited && exit 0; done; exit 1")
+
+
+def test_overwriting_the_program_of_process_1_or_of_the_runtime(api: Api, daemon: Daemon, sprite: str) -> None:
+    programs = [Path(path) for name in RUNTIMES if (path := shutil.which(name))]
+    programs += list(Path(f"/run/sprited/{daemon.tag}/guest/bin").glob("*"))
+    before = [hashlib.sha256(path.read_bytes()).digest() for path in programs]
+    for attack in ("echo x > /proc/1/exe", "echo x > /.sprite/bin/sprite-env", "echo x > /proc/1/root/.sprite/bin/sprite-env"):
+        refused(api, sprite, attack)
+    # Whoever starts the next command must not run, or hold open, a program that the sprite names.
+    shell(api, sprite, "printf '#!/proc/self/exe\\n' > /tmp/evil; chmod +x /tmp/evil")
+    run(api, sprite, "/tmp/evil", timeout=20)
+    run(api, sprite, "/proc/self/exe", timeout=20)
+    script = "for p in /proc/[0-9]*; do (exec 3<>$p/exe && echo open $p) 2>/dev/null; done; true"
+    assert "open" not in root_shell(api, sprite, script)
+    assert [hashlib.sha256(path.read_bytes()).digest() for path in programs] == before
+
+
+def test_working_directory_outside_the_root(api: Api, sprite: str) -> None:
+    for place in [f"/proc/self/fd/{number}" for number in range(3, 24)] + ["/proc/1/cwd", "/proc/self/root/..", "/../.."]:
+        done = run(api, sprite, "cat", "etc/hostname", "../../../../../../etc/hostname", dir=place, timeout=20)
+        for line in done.text.split():
+            assert line == sprite, f"{place} leads to {line}"
+
+
+def test_masked_paths_swapped_by_symlinks(api: Api, daemon: Daemon, sprite: str) -> None:
+    canary = f"canary-{sprite}"
+    attack = f"""
+        set -e
+        rm -rf /var/lib/docker 2>/dev/null || true
+        mv /var/lib /var/lib.real
+        ln -s /../../../../../../var/tmp /var/lib
+        ln -sfn /proc/1/root /var/lib.real/containers 2>/dev/null || true
+        mv /srv /srv.real && ln -s / /srv
+        touch /{canary}
+    """
+    run(api, sprite, "sudo", "sh", "-c", attack)
+    version = api.checkpoint(sprite)
+    before = sorted(os.listdir("/var/tmp"))
+    try:
+        api.restore(sprite, version)  # starts it again upon this disk
+    except Exception as refusal:
+        # A sprite that does not start on such a disk harms nobody but itself.
+        assert "cannot" in str(refusal)
+        api.undo(sprite)
+    assert sorted(os.listdir("/var/tmp")) == before, "the host's own folders are as they were"
+    assert not Path(f"/{canary}").exists()
+    for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"):
+        assert root_shell(api, sprite, f"cat {path} 2>/dev/null | head -c 1 | wc -c; ls {path} | wc -l").split()[0] == "0"
+    refused(api, sprite, "rm -rf /proc && ln -s /tmp /proc")
+    refused(api, sprite, "mv /proc /proc2 || mv /sys /sys2 || mv /.sprite /s2")
+    assert daemon.runs
+
+
+def test_dev_console_symlink(api: Api, sprite: str) -> None:
+    run(api, sprite, "sudo", "sh", "-c", "umount /dev/console; rm -f /dev/console; ln -s /etc/target /dev/console")
+    done = run(api, sprite, "sh", "-c", "tty; echo written", tty=True, timeout=20)
+    assert b"/dev/pts/" in done.stdout and b"written" in done.stdout
+    run(api, sprite, "sudo", "sh", "-c", "rm -f /dev/ptmx /dev/pts/ptmx; ln -s /etc/target /dev/ptmx")
+    done = run(api, sprite, "sh", "-c", "tty; echo written", tty=True, timeout=20)
+    assert run(api, sprite, "test", "-e", "/etc/target").code == 1
+    assert not Path("/etc/target").exists()
+
+
+def test_release_agent(api: Api, sprite: str) -> None:
+    refused(api, sprite, "find / -xdev -name release_agent 2>/dev/null | grep . || find /sys -name release_agent | grep .")
+    for controller in ("memory", "rdma", "cpu", "freezer", "none,name=x"):
+        refused(api, sprite, f"mkdir -p /tmp/c && mount -t cgroup -o {controller} cgroup /tmp/c")
+
+
+def test_core_pattern(api: Api, sprite: str) -> None:
+    path = Path("/proc/sys/kernel/core_pattern")
+    before = path.read_text()
+    refused(api, sprite, "echo '|/tmp/x' > /proc/sys/kernel/core_pattern")
+    refused(api, sprite, "mount -o remount,rw /proc/sys; echo '|/tmp/x' > /proc/sys/kernel/core_pattern")
+    refused(api, sprite, "umount /proc/sys; echo '|/tmp/x' > /proc/sys/kernel/core_pattern")
+    assert path.read_text() == before
+
+
+def test_sysrq(api: Api, sprite: str) -> None:
+    for attack in ("echo h > /proc/sysrq-trigger", "umount /proc/sysrq-trigger", "echo 1 > /proc/sys/kernel/sysrq"):
+        refused(api, sprite, attack)
+
+
+def test_device_nodes(api: Api, sprite: str) -> None:
+    numbers = [line.split()[:2] for line in Path("/proc/partitions").read_text().splitlines()[2:]]
+    for major, minor in numbers[:4]:
+        refused(api, sprite, f"mknod /tmp/d b {major} {minor} && head -c1 /tmp/d")
+        refused(api, sprite, f"mknod /root/d b {major} {minor} && head -c1 /root/d")
+    for major, minor in ((1, 1), (1, 2), (1, 4), (10, 1), (10, 200), (10, 229), (10, 237), (10, 232), (226, 0)):
+        refused(api, sprite, f"mknod /root/c{major}-{minor} c {major} {minor} && exec 3<>/root/c{major}-{minor}")
+    listed = root_shell(api, sprite, "find /dev -type b; find /dev -type c | sort").split()
+    allowed = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console"}
+    assert {path.split("/")[2] for path in listed if not path.startswith("/dev/pts/")} <= allowed, listed
+
+
+def test_mount_of_host_devices(api: Api, sprite: str) -> None:
+    device = Path("/proc/partitions").read_text().split()[-1]
+    for attack in (
+        f"mount /dev/{device} /mnt", "mount -t proc proc /mnt", "mount -t sysfs sysfs /mnt", "mount --bind / /mnt",
+        "mount -t tmpfs none /mnt", "mount -t overlay overlay -o lowerdir=/etc:/usr /mnt", "mount -o remount,rw /sys",
+        "mount -t debugfs none /mnt", "mount -t tracefs none /mnt", "mount -t devtmpfs none /mnt", "mount -t 9p none /mnt",
+        "mount --make-shared /", "umount /sys/fs/cgroup", "umount -l /.sprite", "pivot_root . .",
+        "mount -t securityfs none /mnt", "mount -t bpf none /mnt", "mount -t fuse none /mnt -o fd=0",
+    ):  # fmt: skip
+        refused(api, sprite, attack)
+
+
+@intel
+def test_ptrace_and_signals_across(api: Api, daemon: Daemon, new_sprite: Callable[..., str]) -> None:
+    one, other = new_sprite(), new_sprite()
+    shell(api, other, "setsid -f sleep 60 </dev/null >/dev/null 2>&1")
+    assert daemon.process is not None
+    theirs = subprocess.run(["pgrep", "-u", "101000", "sleep"], capture_output=True, text=True).stdout.split()
+    assert theirs, "the neighbour's process is seen on the host"
+    for pid in [daemon.process.pid, *map(int, theirs)]:
+        # By number they are other processes inside, or none.
+        inside = root_shell(api, one, f"cat /proc/{pid}/comm 2>/dev/null || true").strip()
+        assert inside not in ("sprited", "sleep")
+        if not inside:
+            attach, kill, memory, descriptor = 101, 62, 310, 434
+            calls = [(attach, 16, pid, 0, 0), (kill, pid, 0), (memory, pid, 0, 0, 0, 0, 0), (descriptor, pid, 0)]
+            assert all(error in (ESRCH, EPERM, EINVAL) for error in system_calls(api, one, *calls))
+    run(api, one, "sudo", "sh", "-c", "kill -9 -1", timeout=20)
+    assert run(api, other, "pgrep", "sleep").code == 0 and daemon.runs
+    refused(api, one, "ls /proc/*/root/run/sprited")
+
+
+@intel
+@pytest.mark.parametrize(
+    ("what", "calls"),
+    [
+        ("keyrings", [(248, 0, 0, 0, 0, -3), (249, 0, 0, 0, -3), (250, 0, -3, 0), (250, 6, 0)]),
+        ("userfaultfd", [(323, 0), (323, 1)]),
+        ("bpf", [(321, number, 0, 0) for number in range(0, 6)]),
+        ("io_uring", [(425, 8, 0), (426, 0, 0, 0, 0, 0), (427, 0, 0, 0, 0)]),
+        ("perf_event_open", [(298, 0, 0, -1, -1, 0)]),
+        ("kernel_modules", [(175, 0, 0, 0), (313, 0, 0, 0), (176, 0, 0), (246, 0, 0, 0, 0), (320, 0, 0, 0, 0, 0)]),
+        ("open_by_handle_at", [(304, -100, 0, 0)]),
+        ("time_setting", [(164, 0, 0), (227, 0, 0), (305, 0, 0)]),
+        ("new_mount_calls", [(428, -100, 0, 0), (429, -1, 0, -1, 0, 0), (430, 0, 0), (432, 0, 0, 0), (442, 0, 0, 0, 0, 0)]),
+        ("power_and_swap", [(169, 0xFEE1DEAD, 672274793, 0x1234567), (167, 0, 0), (168, 0), (163, 0), (179, 0, 0, 0, 0)]),
+        ("hardware_ports", [(172, 3), (173, 0, 1, 1)]),
+        ("kernel_log", [(103, 3, 0, 0), (103, 10, 0, 0)]),
+    ],
+)
+def test_system_calls(api: Api, sprite: str, what: str, calls: list[tuple[int, ...]]) -> None:
+    # EPERM and ENOSYS are the filter's; any other error came from a call that was let through.
+    assert set(system_calls(api, sprite, *calls)) <= {EPERM, ENOSYS}, what
+    refused(api, sprite, "ls /dev/userfaultfd /dev/kvm /dev/mem /dev/kmsg /dev/rtc0 2>/dev/null | grep .")
+
+
+@intel
+def test_nested_user_namespaces(api: Api, sprite: str) -> None:
+    flags = {"user": 0x10000000, "mount": 0x20000, "net": 0x40000000, "pid": 0x20000000, "cgroup": 0x2000000, "time": 0x80}
+    unshare, clone, clone3 = 272, 56, 435
+    calls = [(unshare, flag) for flag in flags.values()] + [(unshare, sum(flags.values()))]
+    calls += [(clone, flag | 17, 0, 0, 0, 0) for flag in flags.values() if flag != 0x80]
+    calls += [(clone3, 0, 88)]
+    assert set(system_calls(api, sprite, *calls)) <= {EPERM, ENOSYS, EINVAL}
+    for command in ("unshare -U true", "unshare -Ur true", "unshare -m true", "unshare -n true", "nsenter -t 1 -m true"):
+        refused(api, sprite, command)
+        assert run(api, sprite, *command.split()).code != 0, "as the user as well"
+
+
+def test_cgroup_escape(api: Api, daemon: Daemon, sprite: str) -> None:
+    assert all(line.endswith(":/") for line in root_shell(api, sprite, "cat /proc/self/cgroup").split())
+    for attack in (
+        "mkdir /sys/fs/cgroup/x", "echo $$ > /sys/fs/cgroup/cgroup.procs", "echo max > /sys/fs/cgroup/pids.max",
+        "mount -o remount,rw /sys/fs/cgroup", "mount -t cgroup2 none /mnt", "ls /sys/fs/cgroup/.. | grep sprited",
+        "find /sys/fs/cgroup -name 'sprited*' | grep .", "echo 1 > /sys/fs/cgroup/cgroup.kill",
+    ):  # fmt: skip
+        refused(api, sprite, attack)
+
+
+def test_btrfs_ioctls(api: Api, sprite: str) -> None:
+    script = r"""
+        my @numbers = (0x5000940e, 0x50009417, 0x50009418, 0x50009401, 0x5000940f, 0x40089413, 0x9408, 0xc0109410 ^ 4, 0x40309429, 0xd0009411);
+        for my $place (@ARGV) { mkdir $place; opendir(my $d, $place) or next;
+            for my $n (@numbers) { my $b = "\0" x 4096; substr($b, 8, 3) = "sub"; substr($b, 56, 3) = "sub" if $n == 0x50009417 || $n == 0x50009418;
+                $! = 0; my $r = ioctl($d, $n, $b); printf "%s %x\n", $place, $n if defined $r; } }
+    """
+    places = ["/", "/home/sprite", "/var/lib/docker", "/var/lib/containers", "/tmp", "/root"]
+    done = run(api, sprite, "sudo", "perl", "-e", script, *places)
+    assert (done.text, done.code) == ("", 0), done
+    assert api.checkpoint(sprite) == "v1", "no nested subvolume is in the way"
+
+
+def test_sys_and_proc_writes(api: Api, sprite: str) -> None:
+    script = r"""
+        find /proc/sys /sys /proc/irq /proc/bus /proc/fs -type f 2>/dev/null > /tmp/list
+        find /proc -maxdepth 1 -type f >> /tmp/list
+        perl -ne 'chomp; if (open my $f, "+<", $_) { print "$_\n" } elsif (sysopen my $g, $_, 1) { print "$_\n" }' < /tmp/list
+    """
+    opened = root_shell(api, sprite, script, timeout=60).split()
+    assert opened == [], opened[:20]
+
+
+def test_bombs_do_not_disturb_a_neighbour(api: Api, daemon: Daemon, new_sprite: Callable[..., str]) -> None:
+    other = new_sprite()
+    bombs = {
+        "fork": "b() { b | b & }; b",
+        "inode": "mkdir -p d; cd d; perl -e 'for (1..30000) { open my $f, \">\", $_ }'",
+        "descriptor": "perl -e 'for (1..40) { unless (fork) { my @f; while (open my $f, \"<\", \"/dev/null\") { push @f, $f }; sleep 3; exit } } wait for 1..40'",
+        "log": "yes 0123456789abcdef0123456789abcdef | head -c 200000000",
+    }
+    for name, bomb in bombs.items():
+        bomber = new_sprite(config={"pids": 400})
+        script = f"(ulimit -n $(ulimit -Hn); {bomb}) >/dev/null 2>&1 &"
+        if name == "log":
+            script = f"{bomb} & sleep 4"
+        starting = subprocess.Popen(
+            ["curl", "-s", "-o", "/dev/null", "-X", "POST", "--max-time", "6", "-H", f"Authorization: Bearer {daemon.token}",
+             "--get", "--data-urlencode", "cmd=sh", "--data-urlencode", "cmd=-c", "--data-urlencode", f"cmd={script}",
+             f"{api.url}/v1/sprites/{bomber}/exec"],
+        )  # fmt: skip
+        time.sleep(0.7)
+        begun = time.monotonic()
+        assert shell(api, other, "echo alive", timeout=30) == "alive\n", name
+        assert time.monotonic() - begun < 5, f"the neighbour of a {name} bomb waited"
+        assert daemon.runs
+        starting.kill()
+        starting.wait()
+        try:
+            api.destroy(bomber)
+        except ApiError as error:
+            assert error.status == 404
