@@ -74,7 +74,8 @@ let package = Package(
             [
                 "SpriteServer", "SpriteLifecycle", "SpriteServices", "SpriteRegistry", "SpriteStorage", "SpriteImage",
                 "SpriteSandbox",
-                "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux", "Sprites",
+                "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux",
+                "Sprites",
                 argumentParser, logging, serviceLifecycle, unixSignals,
             ]),
         library(

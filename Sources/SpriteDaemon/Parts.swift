@@ -75,7 +75,8 @@ struct Parts: Sendable {
         openMirrors(network, logger)
         let services = ServiceRequests(supervisor, lifecycle)
         return Parts(
-            lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes, pool: pool,
+            lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes,
+            pool: pool,
             runtimes: runtimes)
     }
 }

@@ -80,7 +80,8 @@ struct RuntimesBuild: AsyncParsableCommand {
     private func build(
         _ recipe: Recipe, _ sprite: Sprites.Sprite, _ begun: Int64, _ catalog: BaseCatalog, _ line: RuntimesProgressLine
     ) async throws -> LayerInfo {
-        guard let made = sprite.info, let baseText = made.base, let id = SpriteID(rawValue: String(made.id.dropFirst(7)))
+        guard let made = sprite.info, let baseText = made.base,
+            let id = SpriteID(rawValue: String(made.id.dropFirst(7)))
         else { throw SpriteError(.internalError, "cannot build layer: the daemon did not say what it made") }
         let base = try BaseName(baseText)
         let description = try await catalog.list().first { $0.name == baseText }
@@ -135,7 +136,8 @@ struct RuntimesBuild: AsyncParsableCommand {
         guard code == 0 else {
             line.end()
             for text in tail.suffix(20) { complain(text) }
-            throw SpriteError(.invalidRequest, "cannot build layer: the recipe's commands ended with \(code), see above")
+            throw SpriteError(
+                .invalidRequest, "cannot build layer: the recipe's commands ended with \(code), see above")
         }
     }
 
@@ -152,7 +154,8 @@ struct RuntimesBuild: AsyncParsableCommand {
     private func address(_ names: HostNames) throws -> String {
         guard let text = try? readSmallFile(names.addressPath) else {
             throw SpriteError(
-                .unavailable, "cannot build layer: no daemon serves \(names.dataDirectory); start `sprited serve` first")
+                .unavailable, "cannot build layer: no daemon serves \(names.dataDirectory); start `sprited serve` first"
+            )
         }
         return String(text.prefix { $0 != "\n" })
     }

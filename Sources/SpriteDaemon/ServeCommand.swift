@@ -81,7 +81,8 @@ struct ServeCommand: AsyncParsableCommand {
         var group = ServiceGroupConfiguration(
             services: [
                 .init(service: IdleWatch(parts.lifecycle)),
-                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server)],
+                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server),
+            ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         do {

@@ -14,7 +14,10 @@ package struct SpritedCommand: AsyncParsableCommand {
         commandName: "sprited",
         abstract: "Persistent, checkpointable Linux computers on this machine.",
         version: programVersion,
-        subcommands: [ServeCommand.self, BaseCommand.self, RuntimesCommand.self, TokenCommand.self, DoctorCommand.self, CleanupCommand.self])
+        subcommands: [
+            ServeCommand.self, BaseCommand.self, RuntimesCommand.self, TokenCommand.self, DoctorCommand.self,
+            CleanupCommand.self,
+        ])
 
     package init() {}
 

@@ -36,7 +36,8 @@ package struct LayerStore: Sendable {
     package func list() throws -> [LayerInfo] {
         var result: [LayerInfo] = []
         for name in names(layers) {
-            for version in names("\(layers)/\(name)") where (try? RuntimesVersion(name: name, version: version)) != nil {
+            for version in names("\(layers)/\(name)") where (try? RuntimesVersion(name: name, version: version)) != nil
+            {
                 result.append(try info(RuntimesVersion(name: name, version: version)))
             }
         }

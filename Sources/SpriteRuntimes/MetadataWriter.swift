@@ -143,7 +143,9 @@ struct MetadataWriter {
         private func flush() {
             var done = 0
             while done < buffer.count, failure == 0 {
-                let count = buffer.withUnsafeBytes { write(file.number, $0.baseAddress.map { $0 + done }, $0.count - done) }
+                let count = buffer.withUnsafeBytes {
+                    write(file.number, $0.baseAddress.map { $0 + done }, $0.count - done)
+                }
                 if count < 0, errno != EINTR { failure = errno }
                 done += max(0, count)
             }

@@ -71,7 +71,8 @@ extension LayerStore {
                 name = id.name
             } else {
                 name = try RuntimesVersion.checkedName(text)
-                try fetch(source, "/layers/\(name)/", "\(scratch)/latest/", ["--include", "latest.json", "--exclude", "*"])
+                try fetch(
+                    source, "/layers/\(name)/", "\(scratch)/latest/", ["--include", "latest.json", "--exclude", "*"])
                 let path = "\(scratch)/latest/latest.json"
                 guard access(path, R_OK) == 0 else { throw notThere(text, source) }
                 id = try readInfo(path).id

@@ -109,7 +109,8 @@ package struct Recipe: Sendable, Hashable {
                 || "-_.=<>~!*,".utf8.contains($0)
         }
         guard isRequirement, !requirement.isEmpty, !requirement.hasPrefix("-") else {
-            throw SpriteError(.invalidRequest, "cannot read recipe: '\(requirement)' is no requirement; write NAME==1.*")
+            throw SpriteError(
+                .invalidRequest, "cannot read recipe: '\(requirement)' is no requirement; write NAME==1.*")
         }
         guard isPath(path), path.hasPrefix("/opt/"), map["folder"].map(isPath) != false else {
             throw SpriteError(

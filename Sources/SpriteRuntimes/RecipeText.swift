@@ -31,7 +31,8 @@ enum RecipeText {
                 .invalidRequest, "cannot read recipe: it is \(text.utf8.count) bytes, the limit is \(bytesMax)")
         }
         var reader = Reader(
-            lines: text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.last == "\r" ? $0.dropLast() : $0 })
+            lines: text.split(separator: "\n", omittingEmptySubsequences: false)
+                .map { $0.last == "\r" ? $0.dropLast() : $0 })
         return try reader.document()
     }
 
@@ -107,11 +108,8 @@ enum RecipeText {
         private mutating func next() -> Substring? {
             while index < lines.count {
                 let line = lines[index]
-                if isBlank(line) || line.drop(while: { $0 == " " }).hasPrefix("#") {
-                    index += 1
-                } else {
-                    return line
-                }
+                guard isBlank(line) || line.drop(while: { $0 == " " }).hasPrefix("#") else { return line }
+                index += 1
             }
             return nil
         }

