@@ -13,6 +13,7 @@ let settings: [SwiftSetting] = [
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
@@ -74,8 +75,8 @@ let package = Package(
             [
                 "SpriteServer", "SpriteLifecycle", "SpriteServices", "SpriteRegistry", "SpriteStorage", "SpriteImage",
                 "SpriteSandbox",
-                "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteDomain", "SpriteSystem", "CLinux",
-                "Sprites",
+                "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteJournal", "SpriteDomain", "SpriteSystem",
+                "CLinux", "Sprites",
                 argumentParser, logging, serviceLifecycle, unixSignals,
             ]),
         library(
@@ -93,6 +94,7 @@ let package = Package(
         library("SpriteLifecycle", ["SpriteDomain", logging, serviceLifecycle]),
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),
+        library("SpriteJournal", ["SpriteDomain", "SpriteSystem", "CLinux", sqlite, logging]),
         library("SpriteStorage", ["SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
         library("SpriteRuntimes", ["SpriteDomain", "SpriteSystem", "CLinux", grdb, logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),

@@ -23,7 +23,7 @@ Problems = Iterator[str]
 #: may import nothing of ours.
 BELOW_DAEMON = {
     "SpriteServer", "SpriteLifecycle", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
-    "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteServices",
+    "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteServices", "SpriteJournal",
 }  # fmt: skip
 SYSTEM = {"SpriteDomain", "SpriteSystem", "CLinux"}
 IMPORTS: dict[str, set[str]] = {
@@ -40,6 +40,7 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteLifecycle": {"SpriteDomain"},
     "SpriteServices": {"SpriteDomain"},
     "SpriteRegistry": {"SpriteDomain"},
+    "SpriteJournal": SYSTEM,
     "SpriteStorage": SYSTEM | {"CBtrfs"},
     "SpriteImage": SYSTEM,
     "SpriteRuntimes": SYSTEM,
@@ -55,6 +56,7 @@ IMPORTS: dict[str, set[str]] = {
 #: Each technology has owners; everybody else goes through them.
 OWNERS: dict[str, set[str]] = {
     "GRDB": {"SpriteRegistry", "SpriteRuntimes"},
+    "GRDBSQLite": {"SpriteJournal"},
     "Hummingbird": {"SpriteServer", "SpriteDaemon"},
     "HummingbirdCore": {"SpriteServer"},
     "NIOWebSocket": {"SpriteServer", "Sprites"},

@@ -3,13 +3,15 @@
 
 import FoundationEssentials
 import SpriteDomain
+import SpriteJournal
 
 /// What a configuration file may set; a flag of the same name wins over it.
 ///
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
 /// "inside_users": "root,sprite", "runtimes_cache": "4G", "name_servers": "192.0.2.53",
-/// "open_networks": "10.1.0.0/16"}`. Unknown keys are refused, so that a misspelt setting does not go unnoticed.
+/// "open_networks": "10.1.0.0/16", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G"}`.
+/// Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
     var listen: String?
     var poolSize: String?
@@ -24,14 +26,33 @@ struct Configuration: Sendable {
     var nameServers: String?
     /// Private networks that sprites may use, separated by commas.
     var openNetworks: String?
+    var journalAge: String?
+    var journalSize: String?
+    var journalSizePerSprite: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
         "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
+        "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
     ]
 
     init() {}
+
+    /// How much the journal keeps.
+    func retention() throws -> JournalRetention {
+        var retention = JournalRetention()
+        if let journalAge {
+            guard journalAge.hasSuffix("d"), let days = Int64(journalAge.dropLast()), (1...36_500).contains(days) else {
+                throw SpriteError(
+                    .invalidRequest, "cannot keep the journal for '\(journalAge)': write a number of days, such as 30d")
+            }
+            retention.age = .seconds(days * 86_400)
+        }
+        if let journalSize { retention.bytes = Int64(clamping: try byteCount(journalSize)) }
+        if let journalSizePerSprite { retention.bytesPerSprite = Int64(clamping: try byteCount(journalSizePerSprite)) }
+        return retention
+    }
 
     init(file path: String) throws {
         let text: Data

@@ -44,6 +44,7 @@ struct HostNames: Sendable {
     /// Holds the URL that the daemon serves.
     var addressPath: String { "\(runDirectory)/address" }
     var registryPath: String { "\(dataDirectory)/registry.db" }
+    var journalPath: String { "\(dataDirectory)/journal.db" }
     var tokenPath: String { "\(dataDirectory)/token" }
     var lockPath: String { "\(dataDirectory)/lock" }
 }

@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import SpriteDomain
 import SpriteImage
+import SpriteJournal
 import SpriteLifecycle
 import SpriteNetwork
 import SpriteRegistry
@@ -25,6 +26,7 @@ struct Parts: Sendable {
     let sandboxes: OCISandboxDriver
     let pool: BtrfsPool
     let runtimes: RuntimesMounts
+    let journal: JournalStore
 
     /// Opens what lies on the disk, prepares the host and takes over what runs.
     static func assemble(names: HostNames, settings: Configuration, logger: Logger) async throws -> Parts {
@@ -33,16 +35,17 @@ struct Parts: Sendable {
         let pool = try await BtrfsPool.open(
             dataDirectory: names.dataDirectory, runDirectory: names.runDirectory,
             imageBytes: try settings.poolSize.map(byteCount), logger: logger)
+        let journal = try JournalStore(path: names.journalPath, retention: try settings.retention(), logger: logger)
         let network = try BridgeNetwork(
             tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
             nameServers: try list(settings.nameServers).map(parseNameServer),
-            openNetworks: try list(settings.openNetworks).map(parseSubnet), book: contactBook(NoJournal(), logger),
+            openNetworks: try list(settings.openNetworks).map(parseSubnet), book: contactBook(journal, logger),
             logger: logger)
         let sandboxes = try OCISandboxDriver(
             runtime: settings.runtime ?? "crun", tag: names.tag, runDirectory: names.runDirectory,
             guestBinary: try guestBinary(settings.guestBinary),
             extraMounts: { pool.plainDirectories($0) }, logger: logger)
-        let sessions = try SessionEngine(runDirectory: names.sessionDirectory, logger: logger)
+        let sessions = try SessionEngine(runDirectory: names.sessionDirectory, recorder: journal, logger: logger)
         let runDirectory = names.runDirectory
         let supervisor = ServiceSupervisor(
             sessions: sessions, storage: pool, guestFolder: { "\(runDirectory)/guests/\($0)" }, logger: logger)
@@ -56,7 +59,7 @@ struct Parts: Sendable {
         let catalog = BaseCatalog(store: pool, logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            services: supervisor, inside: inside, closeSocket: { close($0) },
+            services: supervisor, inside: inside, journal: journal, closeSocket: { close($0) },
             initSystem: { try await catalog.initSystem($0) }, logger: logger, runtimes: runtimes)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
         let lifecycle = Lifecycle(drivers: drivers) {
@@ -76,8 +79,7 @@ struct Parts: Sendable {
         let services = ServiceRequests(supervisor, lifecycle)
         return Parts(
             lifecycle: lifecycle, network: network, services: services, inside: inside, sandboxes: sandboxes,
-            pool: pool,
-            runtimes: runtimes)
+            pool: pool, runtimes: runtimes, journal: journal)
     }
 }
 

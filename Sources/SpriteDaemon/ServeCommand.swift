@@ -7,6 +7,7 @@ import Glibc
 import Logging
 import ServiceLifecycle
 import SpriteDomain
+import SpriteJournal
 import SpriteLifecycle
 import SpriteNetwork
 import SpriteRuntimes
@@ -70,6 +71,12 @@ struct ServeCommand: AsyncParsableCommand {
         configuration.services = parts.services
         configuration.inside = parts.inside
         configuration.guide = GuestGuide.main
+        configuration.journal = parts.journal
+        configuration.journalReader = parts.journal
+        configuration.metrics = { await metricsText(parts) }
+        parts.journal.record(
+            JournalRecord(
+                "daemon.started", "sprited \(programVersion) started", fields: [("pid", .number(Int64(getpid())))]))
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in
@@ -91,6 +98,8 @@ struct ServeCommand: AsyncParsableCommand {
             logger.error("the daemon ends", metadata: ["error": "\(error)"])
             throw SpriteError(.internalError, "cannot serve on \(address.hostText):\(address.port)", cause: error)
         }
+        parts.journal.record(JournalRecord("daemon.stopped", "sprited stopped"))
+        await parts.journal.stop()
         // Sprites that run need the bridge and their control groups; without them nothing of ours stays on the host.
         let isInUse = await parts.lifecycle.hasSandboxes()
         await parts.network.shutdown(removeEverything: !isInUse)

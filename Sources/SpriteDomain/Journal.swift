@@ -73,6 +73,8 @@ package struct JournalRecord: Sendable {
     package var time: Timestamp
     /// Nil for what concerns no sprite.
     package var sprite: SpriteID?
+    /// Where only the name is at hand; used if ``sprite`` is nil.
+    package var spriteName: SpriteName?
     package var kind: RecordKind
     package var level: RecordLevel
     /// What happened, as a stable word: `sprite.created`, `exec.started`, `policy.refused`.

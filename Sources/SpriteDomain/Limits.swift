@@ -25,6 +25,11 @@ package enum Limits {
     package static let sessionsPerSpriteMax = 1024
     /// Kept output per stream of a session, in tmpfs; the contract asks for "the last few hundred KiB".
     package static let scrollbackBytesMax = 4 << 20
+    /// Output that waits for the journal, per stream: a command that prints faster than can be recorded goes on, and what
+    /// is beyond is dropped and counted.
+    package static let journalBacklogBytesMax = 64 << 20
+    /// The same over all sessions, shared evenly: it takes memory.
+    package static let journalBacklogBytesInAllMax = 256 << 20
     /// How far a stream's producer may run ahead of the slowest attached client before its pipe fills.
     package static let streamWindowBytesMax = 4 << 20
     /// Standard input accepted from a client and not yet taken by the command.

@@ -49,6 +49,7 @@ extension Lifecycle: SpriteControl {
             sprite.updatedAt = .now()
             try await drivers.registry.update(sprite)
             await machine.setSprite(sprite)
+            machine.note("sprite.updated", "settings changed")
             return await machine.view
         }
     }
@@ -71,6 +72,7 @@ extension Lifecycle: SpriteControl {
                 try await drivers.registry.complete(intent, .removed)
                 FaultPoint.destroyCompleted.reached()
                 await drivers.network.forget(machine.id)
+                machine.note("sprite.destroyed", "destroyed")
             }
         }.value
         remove(name)
@@ -100,6 +102,13 @@ extension Lifecycle: SpriteControl {
                 }
             }
         }
+        let place = checkpoint.map(\.rawValue) ?? "its live state"
+        origin.note(
+            "sprite.forked", kind: .checkpoint, "forked to '\(name)' from \(place)",
+            fields: [("fork", .text(machine.id.rawValue)), ("name", .text(name.rawValue))])
+        machine.note(
+            "sprite.forked", kind: .checkpoint, "forked from '\(source)', from \(place)",
+            fields: [("origin", .text(origin.id.rawValue)), ("name", .text(source.rawValue))])
         return await machine.view
     }
 
@@ -167,6 +176,7 @@ extension Lifecycle: SpriteControl {
         // Once begun it is finished, whether or not the client stays.
         return try await Task {
             do {
+                let begin = ContinuousClock.now
                 let replaced = try await machine.turns.withTurn {
                     let replaced = try await machine.replaceDisk(with: checkpoint)
                     _ = try await machine.start()
@@ -175,9 +185,15 @@ extension Lifecycle: SpriteControl {
                 }
                 await machine.endRestore()
                 runRestoreHook(machine.id, from: checkpoint, replaced: replaced)
+                machine.note(
+                    "restore.completed", kind: .checkpoint, "running again after the restore",
+                    fields: [("duration_ms", .milliseconds(since: begin))])
                 return replaced
             } catch {
                 await machine.endRestore()
+                machine.note(
+                    "restore.failed", kind: .checkpoint, level: .error,
+                    "restore failed: \(SpriteError.sentence(error))")
                 throw error
             }
         }.value
@@ -202,7 +218,9 @@ extension Lifecycle: SpriteControl {
         while true {
             try await wake(machine)
             do {
-                return try await drivers.sessions.exec(machine.id, request)
+                return try await drivers.journal.span("exec.spawn", sprite: machine.id) {
+                    try await drivers.sessions.exec(machine.id, request)
+                }
             } catch let error as SpriteError where error.code == .unavailable && triesLeft > 0 {
                 triesLeft -= 1
                 // The end of the sandbox may not have been noticed yet.
@@ -229,11 +247,17 @@ extension Lifecycle: SpriteControl {
 
     package func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
         let machine = try machine(name)
-        guard kind == .network else { return try await drivers.registry.setPolicy(machine.id, kind, text) }
         // Once begun it is finished, whether or not the client stays.
-        try await Task {
-            try await machine.turns.withTurn { try await machine.setNetworkPolicy(text) }
+        try await Task { [drivers] in
+            if kind == .network {
+                try await machine.turns.withTurn { try await machine.setNetworkPolicy(text) }
+            } else {
+                try await drivers.registry.setPolicy(machine.id, kind, text)
+            }
         }.value
+        machine.note(
+            "policy.changed", "\(kind.rawValue) policy \(text == nil ? "removed" : "set")",
+            fields: [("policy", .text(kind.rawValue))])
     }
 
     package func networkContacts(_ name: SpriteName) async throws -> [NetworkContact] {

@@ -60,6 +60,7 @@ package actor Lifecycle {
         _ sprite: Sprite, from source: DiskSource, policy: String? = nil,
         around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() }
     ) async throws -> Machine {
+        let start = ContinuousClock.now
         try reserve(sprite.name)
         defer { unreserve(sprite.name) }
         let intent = Intent.create(sprite, source: source)
@@ -67,7 +68,9 @@ package actor Lifecycle {
         // Finished or undone as a whole even if the client hangs up meanwhile; awaited here.
         let machine = try await Task {
             try await withRollback { undo in
-                try await drivers.registry.begin(intent)
+                try await drivers.journal.span("registry.begin", sprite: sprite.id) {
+                    try await drivers.registry.begin(intent)
+                }
                 FaultPoint.createBegun.reached()
                 await undo.onFailure {
                     do {
@@ -80,10 +83,12 @@ package actor Lifecycle {
                 }
                 if let policy { try await drivers.registry.setPolicy(sprite.id, .network, policy) }
                 try await around {
-                    if source == .empty {
-                        try await drivers.storage.createDisk(sprite.id)
-                    } else {
-                        try await drivers.storage.createDisk(sprite.id, from: source)
+                    try await drivers.journal.span("storage.create", sprite: sprite.id) {
+                        if source == .empty {
+                            try await drivers.storage.createDisk(sprite.id)
+                        } else {
+                            try await drivers.storage.createDisk(sprite.id, from: source)
+                        }
                     }
                 }
                 FaultPoint.createDiskMade.reached()
@@ -98,7 +103,9 @@ package actor Lifecycle {
                 var sprite = sprite
                 sprite.lastRunningAt = .now()
                 let initial = Checkpoint(sprite: sprite.id, id: .initial, createdAt: sprite.createdAt)
-                try await drivers.registry.complete(intent, .written(sprite, initial))
+                try await drivers.journal.span("registry.complete", sprite: sprite.id) {
+                    try await drivers.registry.complete(intent, .written(sprite, initial))
+                }
                 FaultPoint.createCompleted.reached()
                 let machine = Machine(
                     sprite, checkpoints: [initial], initSystem: sandbox.initSystem, drivers: drivers)
@@ -107,6 +114,9 @@ package actor Lifecycle {
             }
         }.value
         machines[sprite.name] = machine
+        machine.note(
+            "sprite.created", "created from base \(sprite.base)",
+            fields: [("base", .text(sprite.base.rawValue)), ("duration_ms", .milliseconds(since: start))])
         return machine
     }
 }

@@ -10,17 +10,22 @@ extension Machine {
         try checkExists()
         let checkpointID = CheckpointID.version(sprite.nextVersion)
         let intent = Intent.checkpoint(id, checkpointID)
-        try await drivers.registry.begin(intent)
+        try await drivers.journal.span("registry.begin", sprite: id) { try await drivers.registry.begin(intent) }
         FaultPoint.checkpointBegun.reached()
         advanceVersion()
         let times: (flush: Duration, snapshot: Duration)
         do {
             times = try await held { [drivers, id] in
-                try await drivers.storage.snapshot(id, as: checkpointID)
+                try await drivers.journal.span("storage.snapshot", sprite: id) {
+                    try await drivers.storage.snapshot(id, as: checkpointID)
+                }
                 FaultPoint.checkpointTaken.reached()
             }
         } catch {
             await undoCheckpoint(intent, checkpointID)
+            note(
+                "checkpoint.failed", kind: .checkpoint, level: .error,
+                "checkpoint \(checkpointID) failed: \(SpriteError.sentence(error))")
             throw error
         }
         let checkpoint = Checkpoint(
@@ -29,12 +34,21 @@ extension Machine {
         var sprite = sprite
         sprite.source = checkpointID
         do {
-            try await drivers.registry.complete(intent, .written(sprite, checkpoint))
+            try await drivers.journal.span("registry.complete", sprite: id) {
+                try await drivers.registry.complete(intent, .written(sprite, checkpoint))
+            }
             FaultPoint.checkpointCompleted.reached()
         } catch {
             await undoCheckpoint(intent, checkpointID)
             throw error
         }
+        // The record belongs to the state before it.
+        note(
+            "checkpoint.created", kind: .checkpoint, "checkpoint \(checkpointID)" + (comment.map { ": \($0)" } ?? ""),
+            fields: [
+                ("checkpoint", .text(checkpointID.rawValue)), ("flush_ms", .milliseconds(times.flush)),
+                ("snapshot_ms", .milliseconds(times.snapshot)),
+            ])
         setSprite(sprite)
         record(checkpoint)
         arrangeShelfSoon()
@@ -66,11 +80,11 @@ extension Machine {
     func held(_ body: @Sendable () async throws -> Void) async throws -> (flush: Duration, snapshot: Duration) {
         let clock = ContinuousClock()
         let begin = clock.now
-        try await drivers.storage.flush(id)
+        try await drivers.journal.span("storage.flush", sprite: id) { try await drivers.storage.flush(id) }
         let flushed = clock.now
         FaultPoint.checkpointFlushed.reached()
         if sandbox != nil, !isFrozen {
-            try await drivers.sandboxes.freeze(id)
+            try await drivers.journal.span("sandbox.freeze", sprite: id) { try await drivers.sandboxes.freeze(id) }
             FaultPoint.checkpointFrozen.reached()
             do {
                 try await body()
@@ -88,7 +102,7 @@ extension Machine {
 
     private func thawForSure() async {
         do {
-            try await drivers.sandboxes.thaw(id)
+            try await drivers.journal.span("sandbox.thaw", sprite: id) { try await drivers.sandboxes.thaw(id) }
         } catch {
             logger.error("sprite stays frozen", metadata: ["error": "\(error)"])
         }
@@ -115,6 +129,9 @@ extension Machine {
         try await drivers.registry.complete(intent, .removed)
         FaultPoint.checkpointDeletionCompleted.reached()
         forget(checkpointID)
+        note(
+            "checkpoint.deleted", kind: .checkpoint, "checkpoint \(checkpointID) deleted",
+            fields: [("checkpoint", .text(checkpointID.rawValue))])
         arrangeShelfSoon()
     }
 
@@ -131,13 +148,18 @@ extension Machine {
         setSprite(next)
         try await stop()
         FaultPoint.restoreStopped.reached()
-        try await drivers.storage.restore(id, from: diskSource(of: target), keepingReplacedAs: replaced)
+        try await drivers.journal.span("storage.restore", sprite: id) {
+            try await drivers.storage.restore(id, from: diskSource(of: target), keepingReplacedAs: replaced)
+        }
         let kept = keptState(replaced, of: sprite, for: target)
         next.source = target
         try await drivers.registry.complete(intent, .written(next, kept))
         FaultPoint.restoreCompleted.reached()
         setSprite(next)
         record(kept)
+        note(
+            "sprite.restored", kind: .checkpoint, "restored to \(target); what was replaced is \(replaced)",
+            fields: [("checkpoint", .text(target.rawValue)), ("replaced", .text(replaced.rawValue))])
         return replaced
     }
 

@@ -40,6 +40,15 @@ actor Machine {
         self.sprite = sprite
         self.checkpoints = checkpoints
         self.drivers = drivers
+        drivers.journal.describe(sprite.id, name: sprite.name, source: sprite.source)
+    }
+
+    /// Records something in the sprite's life.
+    nonisolated func note(
+        _ event: String, kind: RecordKind = .system, level: RecordLevel = .info, _ text: String,
+        fields: [(name: String, value: RecordValue)] = []
+    ) {
+        drivers.journal.record(JournalRecord(event, kind: kind, level: level, sprite: id, text, fields: fields))
     }
 
     var logger: Logger {
@@ -74,7 +83,10 @@ actor Machine {
 
     // MARK: Rows
 
-    func setSprite(_ sprite: Sprite) { self.sprite = sprite }
+    func setSprite(_ sprite: Sprite) {
+        self.sprite = sprite
+        drivers.journal.describe(sprite.id, name: sprite.name, source: sprite.source)
+    }
     /// Ready for commands without a turn: it runs and no restore is about to stop it.
     var isReady: Bool { if case .running = power { !isRestoring } else { false } }
 
@@ -107,14 +119,24 @@ actor Machine {
         case .running(let sandbox):
             return sandbox
         case .frozen(let sandbox):
-            try await drivers.sandboxes.thaw(id)
+            let clock = ContinuousClock.now
+            try await drivers.journal.span("sandbox.thaw", sprite: id) { try await drivers.sandboxes.thaw(id) }
             power = .running(sandbox)
             touch()
+            note("sprite.woken", "woken from sleep", fields: [("duration_ms", .milliseconds(since: clock))])
             return sandbox
         case .cold, .destroyed:
-            let sandbox = try await boot(sprite, drivers)
+            let clock = ContinuousClock.now
+            let sandbox: Sandbox
+            do {
+                sandbox = try await boot(sprite, drivers)
+            } catch {
+                note("sprite.start_failed", level: .error, "not started: \(SpriteError.sentence(error))")
+                throw error
+            }
             initSystem = sandbox.initSystem
             adopt(sandbox)
+            note("sprite.started", "started", fields: [("duration_ms", .milliseconds(since: clock))])
             sprite.lastRunningAt = .now()
             return sandbox
         }
@@ -153,6 +175,7 @@ actor Machine {
             if shouldStop {
                 await self.logger.notice("sprite stopped, unused")
                 try await self.stop(inOrder: true)
+                self.note("sprite.stopped", "stopped, unused", fields: [("reason", "idle")])
             } else {
                 try await self.freeze()
             }
@@ -181,6 +204,7 @@ actor Machine {
         }
         power = .frozen(sandbox)
         logger.debug("sprite frozen, unused")
+        note("sprite.frozen", "put to sleep, unused")
     }
 
     /// Takes over a sandbox that runs and watches for its end.
@@ -240,7 +264,9 @@ actor Machine {
     private func takeDown(_ sandbox: Sandbox) async throws {
         await drivers.services.stopping(sandbox.id)
         await drivers.inside.stopping(sandbox.id)
-        try await drivers.sandboxes.destroy(sandbox.id)
+        try await drivers.journal.span("sandbox.destroy", sprite: id) {
+            try await drivers.sandboxes.destroy(sandbox.id)
+        }
         await drivers.sessions.disconnect(sandbox.id)
         await drivers.network.release(address: sandbox.address)
     }
@@ -251,6 +277,7 @@ actor Machine {
             // Another event may have stopped or replaced it while this one waited for its turn.
             guard await self.sandbox == sandbox else { return }
             await self.logger.warning("sprite ended by itself")
+            self.note("sprite.crashed", level: .error, "ended by itself: its first process is gone")
             try await self.stop()
         }
     }
@@ -312,14 +339,17 @@ func noSuchSprite(_ name: SpriteName) -> SpriteError {
 /// Brings a sprite's sandbox up on the disk it has; leaves nothing behind if a step fails.
 func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
     try await withRollback { undo in
-        async let acquired = drivers.network.acquire()
+        let journal = drivers.journal
+        async let acquired = journal.span("network.acquire", sprite: sprite.id) { try await drivers.network.acquire() }
         async let restricted = drivers.registry.policy(sprite.id, .network)
         let root: String
         let initSystem: InitSystem
         do {
             initSystem = try await drivers.initSystem(sprite.base)
             let layer = try await layer(of: sprite, drivers)
-            root = try await drivers.storage.mountRoot(sprite.id, base: sprite.base, layer: layer)
+            root = try await journal.span("storage.mount", sprite: sprite.id) {
+                try await drivers.storage.mountRoot(sprite.id, base: sprite.base, layer: layer)
+            }
         } catch {
             if let slot = try? await acquired {
                 await drivers.network.handedOver(slot)
@@ -341,10 +371,12 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             let socket = try drivers.sessions.listen(sprite.id)
             defer { drivers.closeSocket(socket) }
             await undo.onFailure { try? await drivers.sandboxes.destroy(sprite.id) }
-            sandbox = try await drivers.sandboxes.start(
-                SandboxSpecification(
-                    id: sprite.id, hostname: sprite.name.rawValue, root: root, slot: slot, limits: sprite.limits,
-                    agentSocket: socket, initSystem: initSystem))
+            sandbox = try await journal.span("sandbox.start", sprite: sprite.id) {
+                try await drivers.sandboxes.start(
+                    SandboxSpecification(
+                        id: sprite.id, hostname: sprite.name.rawValue, root: root, slot: slot, limits: sprite.limits,
+                        agentSocket: socket, initSystem: initSystem))
+            }
         } catch {
             await drivers.network.handedOver(slot)
             throw error
@@ -355,11 +387,13 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         await drivers.inside.started(sprite.id, sprite.name)
         if let policy { try await drivers.sandboxes.showPolicy(sprite.id, policy) }
         await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
-        try await drivers.sessions.connect(
-            sprite.id,
-            setup: AgentSetup(
-                hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
-                environment: sprite.environment))
+        try await journal.span("agent.connect", sprite: sprite.id) {
+            try await drivers.sessions.connect(
+                sprite.id,
+                setup: AgentSetup(
+                    hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
+                    environment: sprite.environment))
+        }
         FaultPoint.bootConnected.reached()
         await drivers.storage.unmountRoot(sprite.id)
         return sandbox

@@ -34,6 +34,8 @@ package struct APIServerConfiguration: Sendable {
     package var inside: InsideServer?
     /// The guide for agents, for models that ask for it.
     package var guide = ""
+    /// Measures in the text format of Prometheus.
+    package var metrics: (@Sendable () async -> String)?
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.

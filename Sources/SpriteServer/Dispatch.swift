@@ -19,18 +19,23 @@ extension APIService {
             return await respondFromSprite(sprite, to: exchange, first: first)
         }
         let start = ContinuousClock.now
-        do {
-            if let refusal = first?.refusal { throw refusal }
-            if let caller = exchange.caller {
-                try await dispatchInside(exchange, caller)
-            } else {
-                try await dispatch(exchange)
+        let time = Timestamp.now()
+        await TraceContext.$current.withValue(exchange.trace) {
+            do {
+                if let refusal = first?.refusal { throw refusal }
+                if let caller = exchange.caller {
+                    try await dispatchInside(exchange, caller)
+                } else {
+                    try await dispatch(exchange)
+                }
+            } catch {
+                exchange.note(error)
+                await answer(error, to: exchange)
             }
-        } catch {
-            await answer(error, to: exchange)
         }
         // A sprite that asks too fast must not fill the log with it.
         if exchange.caller != nil, exchange.status == .tooManyRequests { return }
+        record(exchange, time: time, since: start)
         log(
             method: exchange.head.method, path: exchange.target.path, status: exchange.status?.code, id: exchange.id,
             since: start, caller: exchange.caller)
@@ -95,6 +100,11 @@ extension APIService {
         switch (route, exchange.method) {
         case (.health, _): try await health(exchange)
         case (.mcp, _): try await serveMCP(exchange, .all)
+        case (.metrics, _): try await metrics(exchange)
+        case (.allLogs, _): try await logs(exchange, of: nil)
+        case (.logs(let text), _): try await logs(exchange, of: try spriteName(text))
+        case (.logQuery, _): try await queryLogs(exchange)
+        case (.trace(let id), _): try await trace(exchange, id)
         case (.sprites, "GET"): try await listSprites(exchange)
         case (.sprites, _): try await createSprite(exchange)
         case (.sprite(let text), "GET"): try await getSprite(exchange, try spriteName(text))

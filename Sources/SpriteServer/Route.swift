@@ -7,6 +7,11 @@ import SpriteDomain
 enum Route: Sendable, Equatable {
     case health
     case mcp
+    case metrics
+    case allLogs
+    case logQuery
+    case trace(id: String)
+    case logs(String)
     case sprites
     case sprite(String)
     case upgrade(String)
@@ -39,6 +44,10 @@ enum Route: Sendable, Equatable {
         }
         guard segments != ["mcp"] else {
             self = .mcp
+            return
+        }
+        if let route = Route.ofJournal(segments) {
+            self = route
             return
         }
         guard segments.count >= 2, segments[0] == "v1", segments[1] == "sprites" else { return nil }
@@ -84,8 +93,10 @@ enum Route: Sendable, Equatable {
     /// The methods that a path has; empty where every method gets the same 404.
     var methods: [String] {
         switch self {
-        case .health, .checkpoints, .session, .networkContacts, .networkSuggestion: ["GET", "HEAD"]
+        case .health, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs, .trace:
+            ["GET", "HEAD"]
         case .mcp: ["POST", "DELETE"]
+        case .logQuery: ["POST"]
         case .sprites: ["GET", "HEAD", "POST"]
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]

@@ -52,7 +52,7 @@ extension Agent {
         } else {
             outputs = try files.open(isTerminal: record.info.isTerminal)
         }
-        let live = core.makeSession(session.id, record: record, outputs: outputs, files: files)
+        let live = core.makeSession(session.id, of: sprite, record: record, outputs: outputs, files: files)
         live.process = Int32(clamping: session.process)
         live.session.state.withLock { state in
             for (index, file) in outputs.enumerated() {
@@ -62,6 +62,7 @@ extension Agent {
             }
         }
         enter(live)
+        live.openForJournal(nil)
         if session.isTerminal {
             try live.start(master: descriptors[0], relayRead: descriptors[1], relayWrite: descriptors[2])
         } else {
@@ -88,7 +89,7 @@ extension Agent {
             return
         }
         let live = core.makeSession(
-            session.id, record: recordOfUnknown(session), outputs: [sink, sink], files: nil)
+            session.id, of: sprite, record: recordOfUnknown(session), outputs: [sink, sink], files: nil)
         enter(live)
         do { try live.start(discarding: outputs) } catch { live.abandonDescendants() }
         live.ended(ExitStatus(ending))

@@ -15,7 +15,7 @@ extension Agent {
     /// What a list shows of a long command line.
     private static let commandBytesMax = 4096
 
-    func exec(_ request: ExecRequest, _ waiter: Waiter<Session>) {
+    func exec(_ request: ExecRequest, _ trace: TraceID?, _ waiter: Waiter<Session>) {
         do {
             var spawn = try AgentSpawn(request, sprite: environment)
             guard let link = readyLink else {
@@ -29,7 +29,7 @@ extension Agent {
             }
             spawn.session = nextNumber
             nextNumber += 1
-            try start(spawn, request, waiter, link)
+            try start(spawn, request, trace, waiter, link)
         } catch let error as SpriteError {
             waiter.resume(.failure(error))
         } catch {
@@ -40,7 +40,7 @@ extension Agent {
     }
 
     private func start(
-        _ spawn: AgentSpawn, _ request: ExecRequest, _ waiter: Waiter<Session>, _ link: AgentLink
+        _ spawn: AgentSpawn, _ request: ExecRequest, _ trace: TraceID?, _ waiter: Waiter<Session>, _ link: AgentLink
     ) throws {
         var info = SessionInfo(
             id: String(spawn.session), command: command(spawn.path, spawn.arguments), directory: spawn.directory,
@@ -60,18 +60,31 @@ extension Agent {
                 sent += [pipe.read, pipe.write]
                 input = Descriptor(owning: try checked(clinux_reopen_pipe(pipe.write.number, 1), "reopen a pipe"))
             }
-            let live = core.makeSession(spawn.session, record: record, outputs: outputs, files: files)
+            let live = core.makeSession(
+                spawn.session, of: sprite, record: record, outputs: outputs, files: files)
             let number = spawn.session
             let timer = core.loop.after(Limits.agentReplyTimeout) { [weak self] in self?.timedOut(number) }
             pending[number] = Pending(
                 live: live, waiter: waiter, timer: timer,
                 outputs: spawn.isTerminal ? [pipes[0].read, pipes[0].write] : pipes.map(\.read), input: input,
-                arguments: spawn.arguments)
+                arguments: spawn.arguments, user: request.user, trace: trace)
             link.send(.spawn(spawn), sent)
         } catch {
             files.remove()
             throw error
         }
+    }
+
+    /// What the journal is told: as much of a long list of arguments as a list shows.
+    private func start(of waiting: Pending) -> CommandStart {
+        var arguments: [String] = []
+        var bytes = 0
+        for argument in waiting.arguments where bytes < Agent.commandBytesMax {
+            let text = String(decoding: argument.utf8.prefix(Agent.commandBytesMax - bytes), as: UTF8.self)
+            bytes += text.utf8.count
+            arguments.append(text)
+        }
+        return CommandStart(arguments: arguments, user: waiting.user, trace: waiting.trace)
     }
 
     private func makePipe(_ capacity: Int32) throws -> (read: Descriptor, write: Descriptor) {
@@ -101,6 +114,7 @@ extension Agent {
         live.resolved(command: command(path, waiting.arguments), directory: directory)
         enter(live)
         live.awaitFirstReader()
+        live.openForJournal(start(of: waiting))
         do {
             if live.session.info.isTerminal {
                 guard descriptors.count == 1, clinux_descriptor_kind(descriptors[0].number) == 2 else {
@@ -146,6 +160,7 @@ extension Agent {
         if pwrite(live.session.files[stream].number, line, line.count, 0) == line.count {
             _ = live.session.state.withLock { $0.append(line.count, to: stream) }
         }
+        live.openForJournal(start(of: waiting))
         sessions[live.number] = live
         live.onRetired = { [weak self, number = live.number] in self?.sessions[number] = nil }
         live.ended(.exited(isMissing ? 127 : 126))

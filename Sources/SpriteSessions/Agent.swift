@@ -23,6 +23,8 @@ final class Agent {
         var outputs: [Descriptor]
         var input: Descriptor?
         var arguments: [String]
+        var user: String?
+        var trace: TraceID?
     }
 
     private struct Hello {
@@ -172,7 +174,11 @@ final class Agent {
         // Folders of commands that PID 1 never got, or that were let go just before a daemon was killed.
         let folder = core.sessionsDirectory(sprite)
         for name in SessionFiles.names(in: folder) where UInt64(name).map({ sessions[$0] == nil }) ?? true {
-            SessionFiles(directory: "\(folder)/\(name)").remove()
+            if let aside = core.aside {
+                aside.put("\(folder)/\(name)", sprite, name)
+            } else {
+                SessionFiles(directory: "\(folder)/\(name)").remove()
+            }
         }
         hello.waiter.resume()
     }

@@ -42,6 +42,9 @@ final class LiveSession {
     var send: (AgentRequest) -> Void = { _ in }
     /// The files are gone: the id is no longer known.
     var onRetired: () -> Void = {}
+    var recorder: (any OutputRecorder)?
+    /// How much output may wait for the journal.
+    var backlogMax: () -> Int = { Limits.journalBacklogBytesMax }
     /// PID 1 was told to forget it.
     var onReleased: () -> Void = {}
 
@@ -97,11 +100,13 @@ final class LiveSession {
         let offset = session.state.withLock { $0.streams[stream].end }
         let pump = OutputPump(loop: loop, source: source, file: file, offset: offset)
         pump.window = { [session] in session.state.withLock { $0.window(stream) } }
-        pump.onBytes = { [session] count in
-            let (waiters, unneeded) = session.state.withLock {
-                ($0.append(count, to: stream), $0.takeUnneeded(stream))
+        pump.onBytes = { [session, weak self] count in
+            let backlogMax = self?.backlogMax() ?? 0
+            let (waiters, unneeded, isNews) = session.state.withLock {
+                ($0.append(count, to: stream), $0.takeUnneeded(stream, backlogMax: backlogMax), $0.report())
             }
             for waiter in waiters { waiter.resume() }
+            if isNews { self?.recorder?.changed(session) }
             if let unneeded { clinux_punch_hole(file.number, unneeded.lowerBound, Int64(unneeded.count)) }
         }
         pump.onChange = { [weak self] in self?.pumpChanged() }
@@ -161,8 +166,9 @@ final class LiveSession {
         guard !isRunning else { return }
         if session.state.withLock({ $0.isFinished }) { return release() }
         guard pumps.allSatisfy(\.isCollected) else { return }
-        let waiters = session.state.withLock { $0.finish() }
+        let (waiters, isNews) = session.state.withLock { ($0.finish(), $0.report()) }
         for waiter in waiters { waiter.resume() }
+        if isNews { recorder?.changed(session) }
         for pump in pumps { pump.discard() }
         master = nil
         if isOver { retire() } else { waitForClient() }
@@ -187,10 +193,21 @@ final class LiveSession {
         release()
     }
 
-    /// What clients still read stays, since it is open.
+    /// What clients still read stays, since it is open; what the journal still needs is put aside.
     func removeFiles() {
-        files?.remove()
-        files = nil
+        guard let files else { return }
+        self.files = nil
+        session.letGo(files)
+    }
+
+    /// From now on the journal reads it.
+    func openForJournal(_ start: CommandStart?) {
+        guard let recorder else { return }
+        session.state.withLock { state in
+            for stream in state.streams.indices { state.streams[stream].recorded = state.streams[stream].start }
+            state.isReported = true
+        }
+        recorder.opened(session, start: start)
     }
 
     /// Not before every descendant that holds a pipe is gone: it would get SIGPIPE.

@@ -17,9 +17,17 @@ package final class Session: ExecSession {
     let files: [Descriptor]
     let state: Mutex<SessionState>
     private let thread: EventThread
+    package let sprite: SpriteID
+    /// Where files go that only the journal still needs; nil: nothing is recorded.
+    let asideFolder: String?
 
-    init(token: UInt64, info: SessionInfo, files: [Descriptor], thread: EventThread) {
+    init(
+        token: UInt64, sprite: SpriteID, info: SessionInfo, files: [Descriptor], thread: EventThread,
+        asideFolder: String?
+    ) {
         self.token = token
+        self.sprite = sprite
+        self.asideFolder = asideFolder
         self.files = files
         self.thread = thread
         state = Mutex(SessionState(info: info))

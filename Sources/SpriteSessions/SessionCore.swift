@@ -11,12 +11,15 @@ final class SessionCore {
     let thread: EventThread
     let runDirectory: String
     let logger: Logger
+    /// Nil: nothing is recorded.
+    let aside: AsideFolder?
     /// By ``Session/token``; also those that have ended and are not yet let go by their descendants.
     var live: [UInt64: LiveSession] = [:]
     var agents: [SpriteID: Agent] = [:]
     private var nextToken: UInt64 = 1
 
-    init(loop: EventLoop, thread: EventThread, runDirectory: String, logger: Logger) {
+    init(loop: EventLoop, thread: EventThread, runDirectory: String, aside: AsideFolder?, logger: Logger) {
+        self.aside = aside
         self.loop = loop
         self.thread = thread
         self.runDirectory = runDirectory
@@ -27,13 +30,19 @@ final class SessionCore {
 
     /// Makes both sides of a session and enters it.
     func makeSession(
-        _ number: UInt64, record: SessionRecord, outputs: [Descriptor], files: SessionFiles?
+        _ number: UInt64, of sprite: SpriteID, record: SessionRecord, outputs: [Descriptor], files: SessionFiles?
     ) -> LiveSession {
         let token = nextToken
         nextToken += 1
-        let session = Session(token: token, info: record.info, files: outputs, thread: thread)
+        let session = Session(
+            token: token, sprite: sprite, info: record.info, files: outputs, thread: thread, asideFolder: aside?.path)
         let live = LiveSession(loop: loop, number: number, session: session, files: files, record: record)
         live.onReleased = { [weak self] in self?.live[token] = nil }
+        live.recorder = aside?.recorder
+        live.backlogMax = { [weak self] in
+            let share = Limits.journalBacklogBytesInAllMax / max(1, self?.live.count ?? 1)
+            return max(Limits.scrollbackBytesMax, min(Limits.journalBacklogBytesMax, share))
+        }
         self.live[token] = live
         return live
     }

@@ -16,19 +16,24 @@ package final class SessionEngine: SessionDriver {
 
     private let runDirectory: String
     private let thread: EventThread
+    private let aside: AsideFolder?
 
-    /// - Parameter runDirectory: On tmpfs, and the same after a restart; made if it does not exist.
-    package init(runDirectory: String, logger: Logger) throws {
+    /// - Parameters:
+    ///   - runDirectory: On tmpfs, and the same after a restart; made if it does not exist.
+    ///   - recorder: Is told of every session and reads what it prints.
+    package init(runDirectory: String, recorder: (any OutputRecorder)? = nil, logger: Logger) throws {
         self.runDirectory = runDirectory
-        for folder in [runDirectory, "\(runDirectory)/agents", "\(runDirectory)/sessions"]
+        aside = recorder.map { AsideFolder(path: "\(runDirectory)/ended", recorder: $0) }
+        for folder in [runDirectory, "\(runDirectory)/agents", "\(runDirectory)/sessions", "\(runDirectory)/ended"]
         where mkdir(folder, 0o700) < 0 && errno != EEXIST { throw SystemError(errno, "create \(folder)") }
         // Input for a command that has closed its standard input must not end the daemon.
         signal(SIGPIPE, SIG_IGN)
         // Up to six descriptors per session.
         clinux_limit_files(0)
-        thread = try EventThread.start { loop, thread in
-            SessionCore(loop: loop, thread: thread, runDirectory: runDirectory, logger: logger)
+        thread = try EventThread.start { [aside] loop, thread in
+            SessionCore(loop: loop, thread: thread, runDirectory: runDirectory, aside: aside, logger: logger)
         }
+        aside?.takeOver()
     }
 
     deinit { thread.stop { $0.drop() } }
@@ -119,12 +124,13 @@ package final class SessionEngine: SessionDriver {
 
     package func exec(_ sprite: SpriteID, _ request: ExecRequest) async throws -> any ExecSession {
         let waiter = Waiter<Session>()
+        let trace = TraceContext.current?.trace
         post(waiter) { core in
             guard let agent = core.agents[sprite] else {
                 let error = SpriteError(.unavailable, "cannot run the command: the sprite does not run")
                 return waiter.resume(.failure(error))
             }
-            agent.exec(request, waiter)
+            agent.exec(request, trace, waiter)
         }
         return try await waiter.wait()
     }
@@ -170,7 +176,13 @@ package final class SessionEngine: SessionDriver {
 
     private func removeSessions(_ sprite: SpriteID) {
         let folder = "\(runDirectory)/sessions/\(sprite)"
-        for name in SessionFiles.names(in: folder) { SessionFiles(directory: "\(folder)/\(name)").remove() }
+        for name in SessionFiles.names(in: folder) {
+            if let aside {
+                aside.put("\(folder)/\(name)", sprite, name)
+            } else {
+                SessionFiles(directory: "\(folder)/\(name)").remove()
+            }
+        }
         rmdir(folder)
     }
 }

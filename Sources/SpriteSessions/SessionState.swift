@@ -16,6 +16,8 @@ struct SessionState {
         var end: Int64 = 0
         /// The event thread stopped taking output and wants to be told when there is room.
         var isPaused = false
+        /// What the journal has for good; nil if nothing is recorded.
+        var recorded: Int64?
     }
 
     /// One attached client.
@@ -49,7 +51,14 @@ struct SessionState {
     /// Set when, in addition, all its output is in the files.
     var isFinished = false
     var exitWaiters: [ObjectIdentifier: Waiter<ExitStatus>] = [:]
+    var endedAt: Timestamp?
     var input = InputQueue()
+    /// The journal was told of news and has not looked yet.
+    var isReported = false
+    /// The journal has all of it.
+    var isRecorded = false
+    /// Where the files were put aside for the journal.
+    var asidePath: String?
 
     init(info: SessionInfo) {
         self.info = info
@@ -75,16 +84,28 @@ struct SessionState {
     }
 
     /// The bytes of a stream that nobody needs any more, once they are worth the call; they count as gone from then.
-    mutating func takeUnneeded(_ stream: Int) -> Range<Int64>? {
+    ///
+    /// - Parameter backlogMax: So much is kept for the journal.
+    mutating func takeUnneeded(_ stream: Int, backlogMax: Int) -> Range<Int64>? {
         let page: Int64 = 4096
         let step: Int64 = 1 << 20
         var keep = streams[stream].end - Int64(Limits.scrollbackBytesMax)
         for reader in readers.values { keep = min(keep, reader.offsets[stream]) }
+        if let recorded = streams[stream].recorded {
+            keep = min(keep, max(recorded, streams[stream].end - Int64(backlogMax)))
+        }
         keep -= keep % page
         let start = streams[stream].start
         guard keep - start >= step else { return nil }
         streams[stream].start = keep
         return start..<keep
+    }
+
+    /// Whether the journal has to be told of news.
+    mutating func report() -> Bool {
+        guard !isReported, streams[0].recorded != nil, !isRecorded else { return false }
+        isReported = true
+        return true
     }
 
     mutating func finish() -> [Waiter<Void>] {
@@ -94,6 +115,7 @@ struct SessionState {
 
     mutating func end(_ status: ExitStatus) -> [Waiter<ExitStatus>] {
         ending = status
+        endedAt = .now()
         defer { exitWaiters = [:] }
         return Array(exitWaiters.values)
     }

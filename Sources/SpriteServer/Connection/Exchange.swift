@@ -13,6 +13,8 @@ final class Exchange: Sendable {
         var status: HTTPResponseStatus?
         var isComplete = false
         var mustClose: Bool
+        var bytesOut = 0
+        var errorCode: String?
     }
 
     let id = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
@@ -22,6 +24,10 @@ final class Exchange: Sendable {
     let client: ClientConnection
     /// Set for a request that came from inside a sprite.
     let caller: InsideCaller?
+    /// The span of this request, in the client's trace if it has one.
+    let trace: TraceContext
+    /// The client's span.
+    let parent: SpanID?
     private let outbound: NIOAsyncChannelOutboundWriter<ResponsePart>
     private let version: String
     private let state: NIOLockedValueBox<State>
@@ -37,6 +43,7 @@ final class Exchange: Sendable {
         self.outbound = outbound
         target = RequestTarget(head.uri)
         version = service.configuration.version
+        (trace, parent) = TraceContext.of(head.headers)
         state = NIOLockedValueBox(State(mustClose: mustClose || !head.isKeepAlive))
     }
 
@@ -45,6 +52,17 @@ final class Exchange: Sendable {
 
     /// The status that was sent, if one was.
     var status: HTTPResponseStatus? { state.withLockedValue { $0.status } }
+
+    /// Bytes of the answer's body.
+    var bytesOut: Int { state.withLockedValue { $0.bytesOut } }
+
+    /// The code of the error that was answered.
+    var errorCode: String? { state.withLockedValue { $0.errorCode } }
+
+    func note(_ error: any Error) {
+        let code = (error as? SpriteError)?.code.rawValue ?? (error is CancellationError ? "cancelled" : "internal")
+        state.withLockedValue { $0.errorCode = code }
+    }
 
     /// Whether the connection can take another request.
     var canContinue: Bool { state.withLockedValue { $0.isComplete && !$0.mustClose } }
@@ -102,7 +120,10 @@ final class Exchange: Sendable {
         if let body, head.method != .HEAD { parts.append(.body(body)) }
         parts.append(.end(nil))
         try await outbound.write(contentsOf: parts)
-        state.withLockedValue { $0.isComplete = true }
+        state.withLockedValue { state in
+            state.isComplete = true
+            if head.method != .HEAD { state.bytesOut = body?.readableBytes ?? 0 }
+        }
     }
 
     /// Sends an object as JSON.
@@ -121,6 +142,7 @@ final class Exchange: Sendable {
 
     func write(_ pieces: [ByteBuffer]) async throws {
         try await outbound.write(contentsOf: pieces.map { .body($0) })
+        state.withLockedValue { $0.bytesOut += pieces.reduce(0) { $0 + $1.readableBytes } }
     }
 
     func end() async throws {
@@ -159,6 +181,7 @@ final class Exchange: Sendable {
         var headers = headers
         headers.add(name: "x-request-id", value: id)
         headers.add(name: "sprite-version", value: version)
+        headers.add(name: "traceparent", value: trace.traceparent)
         let mustClose = state.withLockedValue { state in
             state.status = status
             return state.mustClose

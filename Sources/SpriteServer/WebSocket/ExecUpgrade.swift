@@ -21,11 +21,18 @@ extension APIService {
             guard let serve = try await socketHandler(head, target) else { return .refuse(nil) }
             let requestID = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
             let start = ContinuousClock.now
+            let time = Timestamp.now()
+            let (trace, parent) = TraceContext.of(head.headers)
             let headers: HTTPHeaders = [
                 "sprite-version": configuration.version, "x-sprite-capabilities": "signal", "x-request-id": requestID,
+                "traceparent": trace.traceparent,
             ]
+            let call = Call(
+                head: head, target: target, id: requestID, trace: trace, parent: parent, time: time,
+                remote: channel.remoteAddress)
             return .accept(headers: headers) { connection in
-                await serve(connection, requestID)
+                await TraceContext.$current.withValue(trace) { await serve(connection, requestID) }
+                record(call, status: 101, bytesOut: nil, errorCode: nil, since: start)
                 log(method: head.method, path: target.path, status: 101, id: requestID, since: start)
             }
         } catch {

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import Glibc
+package import Logging
+package import SpriteDomain
+import SpriteSystem
+import Synchronization
+
+/// The journal in one SQLite file, `journal.db`.
+package final class JournalStore: Sendable {
+    let path: String
+    let shared = JournalShared()
+    let mailbox: JournalMailbox
+    let readers: ReaderPool
+    private let ended = Mutex<(isEnded: Bool, waiter: CheckedContinuation<Void, Never>?)>((false, nil))
+
+    /// Opens or makes the file, brings its schema up to date and starts the writing thread.
+    package init(path: String, retention: JournalRetention = JournalRetention(), logger: Logger) throws {
+        self.path = path
+        mailbox = try JournalMailbox()
+        readers = ReaderPool(path: path)
+        // Output may hold secrets; SQLite gives its other files the same mode.
+        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if file >= 0 { close(file) }
+        do {
+            // Made here so that a failure is the caller's; used by the new threads alone from then on.
+            nonisolated(unsafe) let writer = try JournalWriter(
+                path: path, shared: shared, mailbox: mailbox, retention: retention, logger: logger)
+            try startThread {
+                writer.run()
+                self.threadEnded()
+            }
+        } catch let error as SpriteError {
+            throw error
+        } catch {
+            throw SpriteError(.internalError, "cannot open the journal at \(path)", cause: error)
+        }
+    }
+
+    /// Writes what waits and ends the thread.
+    package func stop() async {
+        mailbox.put { $0.isStopped = true }
+        await withCheckedContinuation { continuation in
+            let isEnded = ended.withLock { ended in
+                if !ended.isEnded { ended.waiter = continuation }
+                return ended.isEnded
+            }
+            if isEnded { continuation.resume() }
+        }
+    }
+
+    private func threadEnded() {
+        let waiter = ended.withLock { ended in
+            ended.isEnded = true
+            return ended.waiter.take()
+        }
+        waiter?.resume()
+    }
+
+    /// Measures in the text format of Prometheus.
+    package var metricsText: String {
+        shared.metrics.text + """
+            # HELP sprited_journal_records_total The number of the newest record.
+            # TYPE sprited_journal_records_total counter
+            sprited_journal_records_total \(shared.newest)
+            # HELP sprited_journal_waiting Records that are not written yet.
+            # TYPE sprited_journal_waiting gauge
+            sprited_journal_waiting \(mailbox.waiting)
+            # HELP sprited_journal_unindexed Records that the full-text index does not hold yet.
+            # TYPE sprited_journal_unindexed gauge
+            sprited_journal_unindexed \(max(0, shared.newest - shared.indexed))
+            # HELP sprited_journal_dropped_total Records that could not be kept.
+            # TYPE sprited_journal_dropped_total counter
+            sprited_journal_dropped_total \(shared.metrics.counter("dropped"))
+            # HELP sprited_journal_bytes Size of the journal's file in use.
+            # TYPE sprited_journal_bytes gauge
+            sprited_journal_bytes \(shared.size)
+
+            """
+    }
+}
+
+extension JournalStore: JournalRecorder {
+    package func record(_ record: JournalRecord) { mailbox.leave(.record(record)) }
+
+    package func record(_ span: JournalSpan) {
+        shared.metrics.observe(span)
+        mailbox.leave(.span(span))
+    }
+
+    package func describe(_ sprite: SpriteID, name: SpriteName, source: CheckpointID) {
+        mailbox.leave(.description(sprite, name: name, source: source))
+    }
+}
+
+extension JournalStore: OutputRecorder {
+    package func opened(_ output: any RecordedOutput, start: CommandStart?) {
+        let time = Timestamp.now()
+        mailbox.put { $0.opened.append((output, start, time, start?.trace)) }
+    }
+
+    package func changed(_ output: any RecordedOutput) { mailbox.put { $0.changed.append(output) } }
+}
+
+private final class ThreadBody: Sendable {
+    private let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    func run() { body() }
+}
+
+private func startThread(_ body: @escaping @Sendable () -> Void) throws {
+    var handle = pthread_t()
+    let result = pthread_create(
+        &handle, nil,
+        { argument in
+            guard let argument else { return nil }
+            Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().run()
+            return nil
+        }, Unmanaged.passRetained(ThreadBody(body)).toOpaque())
+    guard result == 0 else { throw SystemError(result, "start the journal's thread") }
+    pthread_detach(handle)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part of sprite-env.
+
+import NIOCore
+import NIOHTTP1
+import SpriteDomain
+
+/// What the journal is told of a call; never its query, its headers or its body, which hold commands and secrets.
+struct Call: Sendable {
+    var head: HTTPRequestHead
+    var target: RequestTarget
+    var id: String
+    var trace: TraceContext
+    var parent: SpanID?
+    var time: Timestamp
+    var remote: SocketAddress?
+    /// Set for a call from inside a sprite.
+    var caller: InsideCaller?
+}
+
+extension APIService {
+    private static let userAgentBytesMax = 100
+
+    func record(_ exchange: Exchange, time: Timestamp, since start: ContinuousClock.Instant) {
+        let call = Call(
+            head: exchange.head, target: exchange.target, id: exchange.id, trace: exchange.trace,
+            parent: exchange.parent, time: time, remote: exchange.client.address,
+            caller: exchange.caller)
+        record(
+            call, status: exchange.status?.code, bytesOut: exchange.bytesOut, errorCode: exchange.errorCode,
+            since: start)
+    }
+
+    /// Records a call and its span.
+    func record(
+        _ call: Call, status: UInt?, bytesOut: Int?, errorCode: String?, since start: ContinuousClock.Instant
+    ) {
+        let route = call.target.segments.flatMap(Route.init)
+        // Asked for by machines all day long.
+        if route == .health || route == .metrics { return }
+        let duration = ContinuousClock.now - start
+        let name = call.caller != nil ? "inside" : route?.label ?? "unknown"
+        let method = call.head.method.rawValue.prefix(20)
+        var fields: [(name: String, value: RecordValue)] = [
+            ("method", .text(String(method))), ("path", .text(call.target.path)), ("route", .text(name)),
+            ("status", .number(Int64(status ?? 0))), ("duration_ms", .real(duration.milliseconds)),
+            ("request_id", .text(call.id)),
+        ]
+        if let length = call.head.headers.first(name: "content-length").flatMap(Int64.init) {
+            fields.append(("bytes_in", .number(length)))
+        }
+        if let bytesOut { fields.append(("bytes_out", .number(Int64(bytesOut)))) }
+        if let errorCode { fields.append(("error", .text(errorCode))) }
+        if let caller = call.caller {
+            fields.append(("inside_user", .number(Int64(caller.user))))
+        } else if let remote = call.remote {
+            fields.append(("remote", .text(remote.hostAndPort)))
+        }
+        if let agent = call.head.headers.first(name: "user-agent") {
+            fields.append(
+                ("user_agent", .text(String(decoding: agent.utf8.prefix(Self.userAgentBytesMax), as: UTF8.self))))
+        }
+        let level: RecordLevel = status.map { $0 >= 500 ? .error : $0 >= 400 ? .warning : .info } ?? .warning
+        var record = JournalRecord(
+            "api.request", kind: .api, level: level, "\(method) \(call.target.path) \(status ?? 0)", fields: fields,
+            time: call.time, trace: call.trace.trace)
+        let segments = call.target.segments ?? []
+        if let caller = call.caller {
+            record.sprite = caller.sprite
+        } else if segments.count > 2, segments[0] == "v1", segments[1] == "sprites" {
+            record.spriteName = try? SpriteName(segments[2])
+        }
+        configuration.journal.record(record)
+        configuration.journal.record(
+            JournalSpan(
+                trace: call.trace.trace, id: call.trace.span, parent: call.parent, name: "http.\(name)", sprite: nil,
+                start: call.time, duration: duration, error: status.map { $0 >= 400 } == true ? errorCode : nil,
+                attributes: [
+                    ("http.request.method", .text(String(method))), ("url.path", .text(call.target.path)),
+                    ("http.response.status_code", .number(Int64(status ?? 0))),
+                ]))
+    }
+}
+
+extension TraceContext {
+    /// A new span: in the trace that the client names, or in one of its own.
+    static func of(_ headers: HTTPHeaders) -> (TraceContext, parent: SpanID?) {
+        let remote = headers.first(name: "traceparent").flatMap(TraceContext.init(traceparent:))
+        return (TraceContext(trace: remote?.trace ?? .random(), span: .random()), remote?.span)
+    }
+}
+
+extension SocketAddress {
+    /// `127.0.0.1:40000`.
+    var hostAndPort: String { "\(ipAddress ?? "local"):\(port ?? 0)" }
+}
+
+extension Route {
+    /// The kind of path without what varies in it.
+    var label: String {
+        let text = String(describing: self)
+        return String(text.prefix { $0 != "(" })
+    }
+
+    /// Paths of the journal.
+    static func ofJournal(_ segments: [String]) -> Route? {
+        switch segments.count {
+        case 1 where segments == ["metrics"]: return .metrics
+        case 2 where segments == ["v1", "logs"]: return .allLogs
+        case 3 where segments == ["v1", "logs", "query"]: return .logQuery
+        case 3 where segments[0] == "v1" && segments[1] == "traces": return .trace(id: segments[2])
+        case 4 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "logs":
+            return .logs(segments[2])
+        case 5 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "traces":
+            return .trace(id: segments[4])
+        default: return nil
+        }
+    }
+}
