@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
 .DEFAULT_GOAL := help
-.PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk bench docs-check clean
+.PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk bench bench-sdk docs-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-sdk: ## the client libraries against a running sprited (root)
 
 bench: ## the table of operations, medians and bars (root)
 	scripts/bench.sh
+
+bench-sdk: ## what the client libraries cost, against SPRITES_API_URL with SPRITE_TOKEN
+	.build-venv/bin/python scripts/bench_sdk.py
 
 docs-check: ## links, named tests and paths in the documentation
 	scripts/tidy.py --docs

@@ -120,6 +120,9 @@ let package = Package(
         .target(name: "CLinux"),
         .systemLibrary(name: "CBtrfs", providers: [.apt(["libbtrfsutil-dev"])]),
 
+        // The driver of conformance/ for the Swift library.
+        program("sprites-conformance", ["Sprites", "SpriteAPI", nioPosix]),
+
         // Measures through the public API, beside the raw kernel operations.
         .executableTarget(
             name: "sprite-bench",

@@ -31,6 +31,7 @@ IMPORTS: dict[str, set[str]] = {
     "sprite": {"SpriteCLI"},
     "sprite-env": {"SpriteInit", "SpriteEnvKit"},
     "sprite-bench": {"SpriteBench"},
+    "sprites-conformance": {"Sprites", "SpriteAPI"},
     "SpriteBench": {"Sprites", "SpriteAPI", "SpriteSystem", "CLinux", "CBtrfs"},
     # The daemon's own commands are clients of the daemon that runs.
     "SpriteDaemon": BELOW_DAEMON | SYSTEM | {"Sprites"},

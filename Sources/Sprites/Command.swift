@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import NIOConcurrencyHelpers
 import SpriteAPI
 
 /// A command to run in a sprite, not started yet.
@@ -24,6 +25,12 @@ public struct CommandOptions: Sendable {
     public var terminal: TerminalSize?
     /// How long it may go on when the connection ends; nil means the server's default, zero means for ever.
     public var maxRunAfterDisconnect: Duration?
+    /// Whether it goes on without its client, as commands with a terminal do.
+    public var isDetachable = false
+    /// How long ``Command/run(input:outputBytesMax:)`` lets it run; then it gets SIGTERM.
+    public var timeout: Duration?
+    /// How long after SIGTERM it gets SIGKILL.
+    public var killAfter: Duration = .seconds(5)
 
     /// Makes the defaults.
     public init() {}
@@ -70,6 +77,17 @@ public struct CommandResult: Sendable, Hashable {
     public var stderrText: String { String(decoding: stderr, as: UTF8.self) }
     /// Whether the exit code is 0.
     public var isSuccess: Bool { exitCode == 0 }
+
+    /// Itself.
+    ///
+    /// - Throws: ``SpritesError`` with `.commandFailed` unless the exit code is 0.
+    public func checked() throws -> CommandResult {
+        if isSuccess { return self }
+        let last = stderrText.split(separator: "\n").last.map { ": \($0)" } ?? ""
+        var error = SpritesError(.commandFailed, "the command ended with exit code \(exitCode)\(last)")
+        error.result = self
+        throw error
+    }
 }
 
 extension Command {
@@ -80,11 +98,14 @@ extension Command {
     /// - Parameters:
     ///   - input: Its standard input.
     ///   - outputBytesMax: Collected output beyond this throws `.outputLimit` and ends the connection.
-    /// - Throws: ``SpritesError``; never a result when the connection was lost.
+    /// - Throws: ``SpritesError``; never a result when the connection was lost. `.timeout`, with the output so far, if it
+    ///   reached its time limit and was ended.
     public func run(input: [UInt8] = [], outputBytesMax: Int = 64 << 20) async throws -> CommandResult {
         let running = try await start()
         defer { running.disconnect() }
+        let isOverdue = NIOLockedValueBox(false)
         return try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
             if input.isEmpty {
                 running.closeInput()
             } else {
@@ -97,22 +118,62 @@ extension Command {
                     }
                 }
             }
-            var result = CommandResult(exitCode: 0, stdout: [], stderr: [])
-            for try await chunk in running.output {
-                guard result.stdout.count + result.stderr.count + chunk.count <= outputBytesMax else {
-                    throw SpritesError(.outputLimit, "the command printed more than \(outputBytesMax) bytes")
-                }
-                chunk.withUnsafeBytes { bytes in
-                    switch chunk.stream {
-                    case .stdout: result.stdout.append(contentsOf: bytes)
-                    case .stderr: result.stderr.append(contentsOf: bytes)
+            if let timeout = options.timeout {
+                group.addTask {
+                    do {
+                        try await Task.sleep(for: timeout)
+                        isOverdue.withLockedValue { $0 = true }
+                        running.signal("TERM")
+                        try await Task.sleep(for: options.killAfter)
+                        running.signal("KILL")
+                        try await Task.sleep(for: .seconds(5))
+                        // If even that brought no end, the connection is of no use.
+                        running.disconnect()
+                    } catch is CancellationError {
+                        // It ended in time.
                     }
                 }
             }
-            result.exitCode = try await running.exitCode()
-            group.cancelAll()
+            var result = CommandResult(exitCode: 0, stdout: [], stderr: [])
+            do {
+                for try await chunk in running.output {
+                    guard result.stdout.count + result.stderr.count + chunk.count <= outputBytesMax else {
+                        running.signal("KILL")
+                        throw SpritesError(.outputLimit, "the command printed more than \(outputBytesMax) bytes")
+                    }
+                    chunk.withUnsafeBytes { bytes in
+                        switch chunk.stream {
+                        case .stdout: result.stdout.append(contentsOf: bytes)
+                        case .stderr: result.stderr.append(contentsOf: bytes)
+                        }
+                    }
+                }
+                result.exitCode = try await running.exitCode()
+            } catch  where isOverdue.withLockedValue({ $0 }) && (error as? SpritesError)?.code != .outputLimit {
+                throw overdue(result, running.sessionID, mayBeRunning: true)
+            } catch {
+                if Task.isCancelled { running.signal("KILL") }
+                throw running.named(error)
+            }
+            if isOverdue.withLockedValue({ $0 }) { throw overdue(result, running.sessionID, mayBeRunning: false) }
             return result
         }
+    }
+
+    private func overdue(_ result: CommandResult, _ sessionID: String, mayBeRunning: Bool) -> SpritesError {
+        let limit = options.timeout.map { " of \($0)" } ?? ""
+        var error = SpritesError(.timeout, "the command ran longer than its limit\(limit) and was ended")
+        error.result = result
+        error.sessionID = sessionID
+        error.mayBeRunning = mayBeRunning
+        return error
+    }
+
+    /// Runs it and returns what it prints on standard output, as text.
+    ///
+    /// - Throws: ``SpritesError``: `.commandFailed`, with the output, for another exit code than 0.
+    public func output(input: [UInt8] = []) async throws -> String {
+        try await run(input: input).checked().stdoutText
     }
 
     /// Starts it and returns a handle to talk to it.
@@ -125,6 +186,7 @@ extension Command {
         query.directory = options.directory
         query.user = options.user
         query.takesInput = true
+        query.detachable = options.isDetachable
         query.maxRunAfterDisconnect = options.maxRunAfterDisconnect
         if let terminal = options.terminal {
             query.tty = true

@@ -31,10 +31,11 @@ struct HTTPTransport: Sendable {
     ///
     /// - Throws: ``SpritesError``; any status of 400 and above is one.
     func send(
-        _ method: HTTPMethod, _ path: String, body: [UInt8]? = nil, timeout: Duration
+        _ method: HTTPMethod, _ path: String, body: [UInt8]? = nil, type: String = "application/json",
+        timeout: Duration
     ) async throws -> Answer {
         try await mapped(method, path) {
-            let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
+            let response = try await client.execute(request(method, path, body, type), deadline: deadline(timeout))
             let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
             let status = Int(response.status.code)
             guard status < 400 else { throw serverError(status: status, headers: response.headers, body: buffer) }
@@ -99,13 +100,15 @@ struct HTTPTransport: Sendable {
 
     // MARK: Requests
 
-    private func request(_ method: HTTPMethod, _ path: String, _ body: [UInt8]?) -> HTTPClientRequest {
+    private func request(
+        _ method: HTTPMethod, _ path: String, _ body: [UInt8]?, _ type: String = "application/json"
+    ) -> HTTPClientRequest {
         var request = HTTPClientRequest(url: address.text + path)
         request.method = method
         request.headers.add(name: "Authorization", value: "Bearer \(token)")
         request.headers.add(name: "User-Agent", value: userAgent)
         if let body {
-            request.headers.add(name: "Content-Type", value: "application/json")
+            request.headers.add(name: "Content-Type", value: type)
             request.body = .bytes(ByteBuffer(bytes: body))
         }
         return request
@@ -144,12 +147,21 @@ func serverError(status: Int, headers: HTTPHeaders, body: ByteBuffer) -> Sprites
     struct Body: Decodable {
         var error: String?
         var message: String?
+        var code: String?
+        var path: String?
         var retry_after_seconds: Double?
     }
     let parsed = try? JSONDecoder().decode(Body.self, from: Data(body.readableBytesView))
     let text = String(buffer: body).prefix(2000)
     let plain = text.split(separator: "\n").first.map(String.init)
     let retry = headers.first(name: "Retry-After").flatMap(Double.init) ?? parsed?.retry_after_seconds
+    if let parsed, let code = parsed.code, let path = parsed.path {
+        var error = SpritesError(
+            SpritesError.Code(rawValue: code), "\(path): \(parsed.error ?? code)", status: status,
+            requestID: headers.first(name: "X-Request-Id"))
+        error.path = path
+        return error
+    }
     let code = parsed?.error.flatMap { $0.contains(" ") ? nil : $0 } ?? defaultCode(status)
     return SpritesError(
         SpritesError.Code(rawValue: code),

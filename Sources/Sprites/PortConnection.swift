@@ -44,6 +44,9 @@ public final class PortConnection: Sendable {
             try await channel.writeAndFlush(WebSocketFrame.client(.text, ByteBuffer(string: first)))
             _ = try await state.greeting()
             return PortConnection(client: client, channel: channel, state: state)
+        } catch let error as SpritesError where error.code == .connectionLost {
+            channel.close(promise: nil)
+            throw SpritesError(.cannotConnect, "cannot connect to port \(target.port): \(error.message)")
         } catch {
             channel.close(promise: nil)
             throw error
@@ -85,7 +88,7 @@ extension Sprite {
     /// - Parameters:
     ///   - port: 1 to 65535.
     ///   - host: An address the sprite can reach; its own by default.
-    /// - Throws: ``SpritesError`` with `.connectionLost` if nothing listens there.
+    /// - Throws: ``SpritesError`` with `.cannotConnect` if nothing listens there.
     public func connect(port: Int, host: String = "localhost") async throws -> PortConnection {
         try await PortConnection.open(API.ProxyTarget(host: host, port: port), path: path + "/proxy", on: client)
     }

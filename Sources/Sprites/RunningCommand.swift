@@ -104,7 +104,21 @@ public final class RunningCommand: Sendable {
     /// Waits for its end: the exit code, 128 + n when signal n ended it.
     ///
     /// - Throws: ``SpritesError`` with `.connectionLost` if the connection ended first.
-    public func exitCode() async throws -> Int32 { try await state.exitCode() }
+    public func exitCode() async throws -> Int32 {
+        do {
+            return try await state.exitCode()
+        } catch {
+            throw named(error)
+        }
+    }
+
+    /// A lost connection says which session it was.
+    func named(_ error: any Error) -> any Error {
+        guard var lost = error as? SpritesError, lost.code == .connectionLost else { return error }
+        lost.sessionID = sessionID
+        lost.mayBeRunning = true
+        return lost
+    }
 
     // MARK: Ports
 

@@ -23,7 +23,11 @@ extension Sprite {
     /// - Parameters:
     ///   - signal: A name such as `TERM`.
     ///   - timeout: How long to wait before it is killed; zero means not to wait, nor to kill.
-    public func kill(_ sessionID: String, signal: String = "TERM", timeout: Duration = .seconds(10)) async throws {
+    /// - Returns: The exit code, if it has ended.
+    @discardableResult
+    public func kill(
+        _ sessionID: String, signal: String = "TERM", timeout: Duration = .seconds(10)
+    ) async throws -> Int? {
         let query = API.Query([.init("signal", signal), .init("timeout", API.DurationText.text(timeout))])
         let path = path + "/exec/\(API.PercentCoding.encode(sessionID))/kill?" + query.encoded
         var last: API.KillEvent?
@@ -33,5 +37,6 @@ extension Sprite {
         if let last, last.type == "error" {
             throw SpritesError(.internalError, last.message ?? "cannot signal session \(sessionID)")
         }
+        return last?.exitCode
     }
 }

@@ -50,6 +50,8 @@ public struct SpritesError: Error, Sendable, CustomStringConvertible {
         public static let commandEnded = Code(rawValue: "command_ended")
         /// Output grew beyond the limit set for collecting it.
         public static let outputLimit = Code(rawValue: "output_limit")
+        /// The command ended with another exit code than 0 where success was asked for.
+        public static let commandFailed = Code(rawValue: "command_failed")
     }
 
     /// What went wrong, for programs.
@@ -62,6 +64,30 @@ public struct SpritesError: Error, Sendable, CustomStringConvertible {
     public var requestID: String?
     /// How long to wait before another attempt, when the server said so.
     public var retryAfter: Duration?
+    /// The session of the command it is about, to attach to again.
+    public var sessionID: String?
+    /// Whether what was asked for may still run.
+    public var mayBeRunning = false
+    /// The file it is about; ``code`` is then the name of the POSIX error, such as `ENOENT`.
+    public var path: String?
+    /// How far a command came that failed or ran out of time.
+    public var result: CommandResult?
+
+    /// What to do about it.
+    public var remedy: String? {
+        switch code {
+        case .unauthorized: "give the token of 'sprited token'"
+        case .alreadyExists: "take another name, or get the one that is there"
+        case .limitReached: "wait as long as retryAfter says"
+        case .noSpace: "delete sprites or checkpoints"
+        case .unavailable: "try again when the server runs"
+        case .internalError: "look for the request id in the server's log"
+        case .cannotConnect: "check the address and that the server runs"
+        case .outputLimit: "read the output as a stream, or raise the limit"
+        case .connectionLost where mayBeRunning: "look for it with sessions(), attach to it or kill it"
+        default: nil
+        }
+    }
 
     /// Makes an error.
     public init(

@@ -17,11 +17,18 @@ OWN_DAEMON = "SPRITES_API_URL" not in os.environ
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     own = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
-    if "language" in metafunc.fixturenames and "language" not in own:
-        metafunc.parametrize("language", languages.chosen(), scope="session")
-    if "vector" in metafunc.fixturenames:
+    names = metafunc.fixturenames
+    if "vector" in names:
         found = [one for one in vectors.load() if OWN_DAEMON or "needs" not in one]
-        metafunc.parametrize("vector", found, ids=[one["id"] for one in found])
+        pairs = [
+            pytest.param(language, one, id=f"{language}-{one['id']}")
+            for language in languages.chosen()
+            for one in found
+            if not vectors.verbs(one) & languages.LACKS.get(language, set())
+        ]
+        metafunc.parametrize(("language", "vector"), pairs, scope="session")
+    elif "language" in names and "language" not in own:
+        metafunc.parametrize("language", languages.chosen(packaged=True), scope="session")
 
 
 @pytest.fixture(scope="session")

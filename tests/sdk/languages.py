@@ -30,9 +30,10 @@ class Installed:
     artefacts: list[Path] = field(default_factory=list)
 
 
-def chosen() -> list[str]:
-    """All languages, or those that SPRITE_SDKS names."""
-    return os.environ.get("SPRITE_SDKS", " ".join(INSTALL)).split()
+def chosen(packaged: bool = False) -> list[str]:
+    """All languages, or those that SPRITE_SDKS names; on request only those with a package of their own."""
+    names = os.environ.get("SPRITE_SDKS", " ".join(INSTALL)).split()
+    return [name for name in names if not packaged or name != "swift"]
 
 
 def run(command: list[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
@@ -136,6 +137,12 @@ def install_go(folder: Path) -> Installed:
     return Installed("go", empty, [str(programs / "conformance")], [f"{programs}/{{}}"], artefacts=[archive])
 
 
+def install_swift(folder: Path) -> Installed:
+    # The library is used from its package: the driver is a product of the same package, built with everything else.
+    driver = Path(os.environ["SPRITED_BINARY"]).parent / "sprites-conformance"
+    return Installed("swift", folder, [str(driver)], [])
+
+
 def readme(language: str) -> Path:
     return SDKS / language / "README.md"
 
@@ -160,9 +167,11 @@ OUTLINE = [
     "Install", "Sprites", "Commands", "Sessions", "Files", "Checkpoints", "Services, policy and ports", "Logs",
     "Connections", "Errors", "Examples",
 ]  # fmt: skip
+#: Verbs that a library does not have; vectors that use them are left out for it.
+LACKS = {"swift": {"files.upload", "files.download"}}
 VERSIONS = {
     "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
     "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),
     "go": ("sdks/go/client.go", 'const Version = "(.*?)"'),
 }
-INSTALL = {"python": install_python, "node": install_node, "go": install_go}
+INSTALL = {"python": install_python, "node": install_node, "go": install_go, "swift": install_swift}

@@ -52,7 +52,7 @@ type request struct {
 	InputBytes       *int `json:"input_bytes"`
 	Check, Digest    bool
 	OutputLimit      int `json:"output_limit"`
-	Count            int
+	Count, Bytes     int
 	AtOnce           int `json:"at_once"`
 	Process          string
 	Stream           string
@@ -229,6 +229,35 @@ func burst(ctx context.Context, r *request) (any, error) {
 	return object{"count": r.Count, "wrong": wrong[:min(5, len(wrong))]}, nil
 }
 
+func measure(ctx context.Context, r *request) (any, error) {
+	times := []float64{}
+	for n := 0; n < r.Count; n++ {
+		started := time.Now()
+		if _, err := r.sprite().CommandArgs("true").Run(ctx); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(started).Seconds()*1000)
+	}
+	started := time.Now()
+	process, err := r.sprite().CommandArgs("head", "-c", strconv.Itoa(r.Bytes), "/dev/zero").Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer process.Close()
+	process.Stdin.Close()
+	count, buffer := 0, make([]byte, 1<<20)
+	for {
+		n, err := process.Stdout.Read(buffer)
+		if count += n; err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	_, err = process.Wait()
+	return object{"times": times, "seconds": time.Since(started).Seconds(), "bytes": count}, err
+}
+
 func begun(p *sprites.Process, err error) (any, error) {
 	if err != nil {
 		return nil, err
@@ -357,6 +386,8 @@ func do(ctx context.Context, r *request) (any, error) {
 		return stream(ctx, r)
 	case "burst":
 		return burst(ctx, r)
+	case "measure":
+		return measure(ctx, r)
 	case "start":
 		return begun(r.command().Start(ctx))
 	case "attach":

@@ -75,6 +75,22 @@ async function burst(r) {
   return { count: r.count, wrong: wrong.slice(0, 5) };
 }
 
+async function measure(r) {
+  const times = [];
+  for (let n = 0; n < r.count; n++) {
+    const started = performance.now();
+    await sprite(r).command(["true"]).run();
+    times.push(performance.now() - started);
+  }
+  const started = performance.now();
+  const process = await sprite(r).command(["head", "-c", String(r.bytes), "/dev/zero"]).start();
+  process.stdin.end();
+  let count = 0;
+  for await (const chunk of process.stdout) count += chunk.length;
+  await process.wait();
+  return { times, seconds: (performance.now() - started) / 1000, bytes: count };
+}
+
 async function begun(process) {
   return { session_id: await process.started(), process: keep("process", process), tty: process.tty };
 }
@@ -167,6 +183,7 @@ const verbs = {
   output: async (r) => ({ text: await sprite(r).command(r.command).output({ input: input(r) }) }),
   stream,
   burst,
+  measure,
   start: async (r) => begun(await sprite(r).command(r.command, options(r)).start()),
   attach: async (r) => begun(await sprite(r).attach(r.session_id)),
   write,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 import threading
+import time
 import traceback
 
 from sprite_env import Client, ConnectionLost, Limits, SpriteError, TerminalSize
@@ -122,6 +123,22 @@ def burst(request):
     return {"count": request["count"], "wrong": wrong[:5]}
 
 
+def measure(request):
+    """Milliseconds of each of many quick commands, one after another, and seconds of a stream of so many bytes."""
+    box, times = sprite(request), []
+    for _ in range(request["count"]):
+        started = time.perf_counter()
+        box.command(["true"]).run()
+        times.append((time.perf_counter() - started) * 1000)
+    started, count = time.perf_counter(), 0
+    with box.command(["head", "-c", str(request["bytes"]), "/dev/zero"]).start() as process:
+        process.stdin.close()
+        while chunk := process.stdout.read1(1 << 20):
+            count += len(chunk)
+        process.wait()
+    return {"times": times, "seconds": time.perf_counter() - started, "bytes": count}
+
+
 def start(request):
     process = sprite(request).command(request["command"], **options(request)).start()
     return {"session_id": process.started(), "process": keep("process", process), "tty": process.tty}
@@ -222,6 +239,7 @@ VERBS = {
     "output": lambda r: {"text": sprite(r).command(r["command"]).output(input_of(r))},
     "stream": stream,
     "burst": burst,
+    "measure": measure,
     "start": start,
     "attach": attach,
     "write": lambda r: process(r).stdin.write(data_of(r)) and None,
