@@ -23,6 +23,8 @@ package enum Help {
         services stop NAME [--timeout 10s]    until it is started again
         services signal NAME SIGNAL | delete NAME
         logs NAME [-n LINES] [-f]             what a service printed
+        logs [-n LINES] [-f] [--since 10m] [--grep WORDS] [--kind process|checkpoint|system|api]
+                                              everything recorded here: output of commands, restores, starts
 
         tasks create NAME [--expire 30m]      keep the sprite awake, an hour at most; 'tasks set' prolongs
         tasks list | get NAME | delete NAME

@@ -33,6 +33,10 @@ extension Toolbox {
                 "description": "The checkpoints of a sprite, newest first.",
             ],
             [
+                "uriTemplate": "sprite://{sprite}/logs", "name": "journal", "mimeType": "application/json",
+                "description": "The newest lines recorded about a sprite, where the server keeps a journal.",
+            ],
+            [
                 "uriTemplate": "sprite://{sprite}/services/{service}/logs", "name": "service logs",
                 "mimeType": "text/plain", "description": "The last lines that a service printed.",
             ],
@@ -52,6 +56,8 @@ extension Toolbox {
         switch parts.dropFirst().first {
         case "checkpoints" where parts.count == 2:
             return (try await result("list_checkpoints", arguments), "application/json")
+        case "logs" where parts.count == 2 && world.journal != nil:
+            return (try await result("read_logs", arguments), "application/json")
         case "services" where parts.count == 4 && parts[3] == "logs":
             guard case .object(var members) = arguments else { return nil }
             members["service"] = .string(parts[2])

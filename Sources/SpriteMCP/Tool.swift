@@ -74,6 +74,8 @@ package struct MCPWorld: Sendable {
     package var control: any SpriteControl
     package var services: (any ServiceControl)?
     package var files: any MCPFiles
+    /// Nil: there is no journal to read.
+    package var journal: (any JournalReader)?
     /// The guide for agents, as sprites have it at /.sprite/llm.txt.
     package var guide: String
     package var version: String

@@ -12,8 +12,10 @@ struct Toolbox: Sendable {
 
     var tools: [Tool] {
         switch reach {
-        case .all: spriteTools + commandTools + fileTools + checkpointTools + serviceTools + taskTools + policyTools
-        case .inside: [getSprite] + checkpointTools + serviceTools + taskTools + policyTools
+        case .all:
+            spriteTools + commandTools + fileTools + checkpointTools + serviceTools + taskTools + policyTools
+                + logTools
+        case .inside: [getSprite] + checkpointTools + serviceTools + taskTools + policyTools + logTools
         }
     }
 

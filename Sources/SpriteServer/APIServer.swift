@@ -129,7 +129,7 @@ struct APIService: Sendable {
         mcpServer.withLockedValue { made in
             if let made { return made }
             let service = self
-            let world = MCPWorld(
+            var world = MCPWorld(
                 control: control, services: configuration.services, files: MCPFileAccess(control: control),
                 guide: configuration.guide, version: configuration.version
             ) { name, sprite, user, id, then in
@@ -141,6 +141,7 @@ struct APIService: Sendable {
                     }
                 }
             }
+            world.journal = configuration.journalReader
             let server = MCPServer(world, logger: logger)
             made = server
             return server

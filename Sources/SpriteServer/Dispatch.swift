@@ -72,7 +72,8 @@ extension APIService {
             "http.response.status_code": "\(status ?? 0)", "duration.ms": "\(milliseconds)", "request.id": "\(id)",
         ]
         if let caller { metadata["sprite.id"] = "\(caller.sprite)" }
-        logger.info("request", metadata: metadata)
+        // What a sprite asks of itself is no news for the host; the journal has it.
+        logger.log(level: caller == nil ? .info : .debug, "request", metadata: metadata)
     }
 
     private func dispatch(_ exchange: Exchange) async throws {

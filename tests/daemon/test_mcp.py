@@ -98,7 +98,7 @@ def test_every_tool_outside(api: Api, mode: str) -> None:
             assert "checkpoint" in (await client.read_resource("sprite://guide")).contents[0].text
             listed = json.loads((await client.read_resource(f"sprite://{name}/checkpoints")).contents[0].text)
             assert listed["checkpoints"][0]["id"] == "v2"
-            assert len((await client.list_resource_templates()).resource_templates) == 2
+            assert len((await client.list_resource_templates()).resource_templates) == 3
             for one in (name, copy):
                 await do("destroy_sprite", sprite=one)
             assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")

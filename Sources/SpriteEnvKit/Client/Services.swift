@@ -127,10 +127,13 @@ enum Services {
         return 0
     }
 
-    /// `logs NAME [--lines N] [-f]`
+    /// `logs [NAME] [--lines N] [-f]`
     static func logs(_ arguments: ArraySlice<String>) throws -> Int32 {
+        let all = arguments
         let arguments = try Arguments(
-            arguments, options: ["--lines", "-n", "--duration"], flags: ["--follow", "-f"])
+            arguments, options: ["--lines", "-n", "--duration", "--since", "--grep", "--kind"],
+            flags: ["--follow", "-f"])
+        if arguments.words.isEmpty { return try Journal.run(all) }
         let name = try arguments.one("service (list them with 'sprite-env services list')")
         let lines = arguments.value("--lines", "-n") ?? "100"
         // The API follows for an hour at most; it is asked again then.

@@ -15,7 +15,7 @@ extension APIService {
     /// and their standard input and output: `conversation`, chosen by them, and `form=lines` for an answer in lines.
     func serveMCP(_ exchange: Exchange, _ reach: MCPReach) async throws {
         if exchange.method == "DELETE" {
-            guard let id = exchange.head.headers.first(name: "mcp-session-id"), conversations.remove(id) else {
+            guard let id = exchange.head.headers.first(name: "mcp-session-id"), conversations.remove(id, reach) else {
                 throw SpriteError(.notFound, "there is no such session")
             }
             return try await exchange.send(.noContent)
@@ -172,53 +172,60 @@ extension APIService {
 
 /// Conversations over HTTP, whose requests come one by one.
 final class MCPConversations: Sendable {
-    /// A client that never says goodbye leaves one behind: the oldest goes.
-    private static let countMax = 512
-    private let all = NIOLockedValueBox<[(id: String, conversation: MCPConversation)]>([])
+    /// A client that never says goodbye leaves one behind: the oldest of the same owner goes.
+    private static let countMax = 256
+    private static let countInsideMax = 16
+
+    private struct Kept {
+        var id: String
+        var owner: String
+        var conversation: MCPConversation
+    }
+
+    private let all = NIOLockedValueBox<[Kept]>([])
 
     func make(_ reach: MCPReach) throws -> (id: String, conversation: MCPConversation) {
         let id = (0..<2).map { _ in String(UInt64.random(in: (1 << 60)...(.max)), radix: 36) }.joined()
-        let conversation = MCPConversation(reach)
-        add(id, conversation)
-        return (id, conversation)
+        return (id, add(id, reach))
     }
 
     /// The one that a client chose the id of; what is said inside and outside is never the same.
     func find(_ id: String, making reach: MCPReach) throws -> MCPConversation {
-        let key = "chosen:\(owner(reach)):\(id)"
-        if let found = all.withLockedValue({ $0.first { $0.id == key }?.conversation }) { return found }
-        let made = MCPConversation(reach)
-        add(key, made)
-        return made
+        find("chosen:\(id)", reach) ?? add("chosen:\(id)", reach)
     }
 
     func find(_ id: String, _ reach: MCPReach) -> MCPConversation? {
-        guard let found = all.withLockedValue({ $0.first { $0.id == id }?.conversation }),
-            owner(found.reach) == owner(reach)
-        else { return nil }
-        return found
+        let owner = owner(reach)
+        return all.withLockedValue { $0.first { $0.id == id && $0.owner == owner }?.conversation }
     }
 
-    func remove(_ id: String) -> Bool {
+    /// False if it is not there, or somebody else's.
+    func remove(_ id: String, _ reach: MCPReach) -> Bool {
+        let owner = owner(reach)
         let removed = all.withLockedValue { all -> MCPConversation? in
-            guard let place = all.firstIndex(where: { $0.id == id }) else { return nil }
+            guard let place = all.firstIndex(where: { $0.id == id && $0.owner == owner }) else { return nil }
             return all.remove(at: place).conversation
         }
         removed?.cancelAll()
         return removed != nil
     }
 
-    private func add(_ id: String, _ conversation: MCPConversation) {
+    private func add(_ id: String, _ reach: MCPReach) -> MCPConversation {
+        let made = MCPConversation(reach)
+        let owner = owner(reach)
+        let limit = if case .all = reach { MCPConversations.countMax } else { MCPConversations.countInsideMax }
         all.withLockedValue { all in
-            all.append((id, conversation))
-            if all.count > MCPConversations.countMax { all.removeFirst() }
+            all.append(Kept(id: id, owner: owner, conversation: made))
+            let own = all.indices.filter { all[$0].owner == owner }
+            if own.count > limit { all.remove(at: own[0]) }
         }
+        return made
     }
 
     private func owner(_ reach: MCPReach) -> String {
         switch reach {
         case .all: "outside"
-        case .inside(let sprite, _, let user): "\(sprite):\(user)"
+        case .inside(let sprite, _, _): sprite.rawValue
         }
     }
 }
