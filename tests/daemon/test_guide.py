@@ -10,7 +10,7 @@ import pytest
 from support.api import Api
 from support.exec import run, shell
 
-TEXTS = ["llm.txt", "llm-checkpoints.txt", "llm-services.txt", "llm-mcp.txt"]
+TEXTS = ["llm.txt", "llm-checkpoints.txt", "llm-services.txt", "llm-languages.txt", "llm-mcp.txt"]
 
 
 def commands(text: str) -> str:

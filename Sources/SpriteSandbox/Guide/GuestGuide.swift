@@ -7,7 +7,8 @@
 package enum GuestGuide {
     /// By file name.
     package static let texts: [(name: String, text: String)] = [
-        ("llm.txt", main), ("llm-checkpoints.txt", checkpoints), ("llm-services.txt", services), ("llm-mcp.txt", mcp),
+        ("llm.txt", main), ("llm-checkpoints.txt", checkpoints), ("llm-services.txt", services),
+        ("llm-languages.txt", languages), ("llm-mcp.txt", mcp),
     ]
 
     package static let main = """
@@ -106,7 +107,8 @@ package enum GuestGuide {
 
         ## More
 
-        /.sprite/llm-checkpoints.txt, /.sprite/llm-services.txt, /.sprite/llm-mcp.txt (the same as tools for a model).
+        /.sprite/llm-checkpoints.txt, /.sprite/llm-services.txt, /.sprite/llm-languages.txt (which languages there are, their
+        versions), /.sprite/llm-mcp.txt (the same as tools for a model).
         This folder, /.sprite, is read-only and belongs to the system; bin/sprite-env is also PID 1.
 
         """
@@ -201,6 +203,35 @@ package enum GuestGuide {
 
         `logs NAME -f` follows until it is interrupted. The files in /.sprite/logs/services hold the same with times.
         A stop holds over restarts until the next start.
+
+        """
+
+    static let languages = """
+        # Languages and their versions
+
+        Where the operator has set up a layer of languages, they are simply there, without being on your disk: Python,
+        Node.js, Deno, Go, Ruby, Rust with cargo, Java, PHP, Erlang and Elixir, C and C++, Perl, R, Lua. This tells which:
+
+        ```sh
+        for name in python3 node deno go ruby cargo javac php elixir gcc perl Rscript lua5.4; do
+          command -v "$name" || echo "$name is not here"
+        done
+        ```
+
+        The first use of one may take a second, since it comes from a store; then it is as fast as a local one. What is
+        not there is installed as on any Debian: `sudo apt-get update && sudo apt-get install -y ruby`.
+
+        Of Node.js and Go there may be several versions. `list` shows them, `use` chooses one for you, `use --here` for this
+        folder and those below; `.node-version`, `.nvmrc`, `.go-version` and `.tool-versions` of a project are obeyed.
+
+        ```sh
+        if command -v node-version; then node-version list; node-version current; fi
+        if command -v go-version; then go-version list; go-version current; fi
+        ```
+
+        Packages go to your own disk and are part of its checkpoints: `pip install` in a virtual environment
+        (`python3 -m venv .venv`), `npm install`, `gem install --user-install`, `cargo add`, `go get`. A version that is in no
+        layer is unpacked into your home like any other program; make a checkpoint before.
 
         """
 
