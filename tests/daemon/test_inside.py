@@ -128,6 +128,22 @@ def test_the_socket_reaches_its_own_sprite_only(api: Api, new_sprite: Callable[.
     assert ask(api, mine, "GET", "/v1/policy/network")[1] == {"rules": []}
 
 
+def test_the_journal_is_its_own(api: Api, new_sprite: Callable[..., str]) -> None:
+    mine, other = new_sprite(), new_sprite()
+    if api.http.get(f"/v1/sprites/{mine}/logs").status_code == 404:
+        pytest.skip("this server keeps no journal")
+    shell(api, other, "echo a secret of another")
+    shell(api, mine, "echo words of mine")
+    assert env(api, mine, "checkpoints", "create").code == 0
+    eventually(lambda: "words of mine" in env(api, mine, "logs", "-n", "1000").text, "the journal has what was printed")
+    assert env(api, mine, "restore", "v1").code == 137
+    eventually(lambda: "a restore was asked for inside" in run(api, mine, "sprite-env", "logs", "--kind", "checkpoint").text,
+               "the journal shows who asked")
+    assert "secret of another" not in env(api, mine, "logs", "-n", "1000").text
+    for query in (f"sprite={other}", f"sprite={mine}&sprite={other}"):
+        assert ask(api, mine, "GET", f"/v1/logs?{query}")[0] == 400
+
+
 def test_only_root_and_the_user_may_use_it(api: Api, sprite: str) -> None:
     assert env(api, sprite, "info", user="root").code == 0
     refused = env(api, sprite, "checkpoints", "create", user="nobody")

@@ -99,6 +99,15 @@ def test_every_tool_outside(api: Api, mode: str) -> None:
             listed = json.loads((await client.read_resource(f"sprite://{name}/checkpoints")).contents[0].text)
             assert listed["checkpoints"][0]["id"] == "v2"
             assert len((await client.list_resource_templates()).resource_templates) == 3
+            if keeps_journal(api, name):
+                lines: list[str] = []
+                while not any("with a file" in line for line in lines):
+                    found = await do("read_logs", sprite=name, kind="checkpoint", limit=50)
+                    lines = [one["text"] for one in found["records"]]
+                older = await do("read_logs", sprite=name, limit=1)
+                again = await do("read_logs", sprite=name, limit=1, cursor=older["next_cursor"])
+                assert again["records"] != older["records"]
+                used.discard("read_logs")
             for one in (name, copy):
                 await do("destroy_sprite", sprite=one)
             assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
@@ -107,13 +116,23 @@ def test_every_tool_outside(api: Api, mode: str) -> None:
     assert used == OUTSIDE
 
 
+def keeps_journal(api: Api, sprite: str) -> bool:
+    return api.http.get(f"/v1/sprites/{sprite}/logs").status_code == 200
+
+
+def names(tools: list[Any]) -> set[str]:
+    """Those of every server; one that keeps a journal has another."""
+    return {tool.name for tool in tools} - {"read_logs"}
+
+
 def test_every_tool_is_described(api: Api, sprite: str) -> None:
     async def scene() -> None:
         async with over_http(api) as client:
             outside = (await client.list_tools()).tools
         async with inside(api, sprite) as client:
             within = (await client.list_tools()).tools
-        assert {tool.name for tool in outside} == OUTSIDE and {tool.name for tool in within} == INSIDE
+        assert names(outside) == OUTSIDE and names(within) == INSIDE
+        assert ("read_logs" in {tool.name for tool in within}) == keeps_journal(api, sprite)
         for tool in outside + within:
             assert tool.input_schema["additionalProperties"] is False
             assert set(tool.input_schema["required"]) <= set(tool.input_schema["properties"])
@@ -176,7 +195,7 @@ def test_a_restore_from_inside_is_answered_before_it_ends_everything(api: Api, s
 def test_sprite_mcp_carries_the_same(api: Api, sprite: str, mode: str) -> None:
     async def scene() -> None:
         async with over_program(api, mode) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == OUTSIDE
+            assert names((await client.list_tools()).tools) == OUTSIDE
             assert (await call(client, "exec", sprite=sprite, command="echo hello"))["output"] == "hello\n"
             # Many at once, answered as they end.
             begin = time.monotonic()
