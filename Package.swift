@@ -91,7 +91,7 @@ let package = Package(
             "SpriteProxy",
             ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioConcurrency, nioCore, nioHTTP1, nioPosix]),
         library("SpriteMCP", ["SpriteAPI", "SpriteDomain", logging, nioCore]),
-        library("SpriteLifecycle", ["SpriteDomain", logging, serviceLifecycle]),
+        library("SpriteLifecycle", ["SpriteDomain", logging, nioCore, serviceLifecycle]),
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),
         library("SpriteJournal", ["SpriteDomain", "SpriteSystem", "CLinux", sqlite, logging]),

@@ -21,6 +21,12 @@ extension API {
         public var history: [String]?
         /// Made by the system, for example to keep the state that a restore replaced.
         public var isAutomatic: Bool?
+        /// Why it was made: `requested`, `replaced`, `replaced_path`, `policy`, `try` or `promoted` (an addition).
+        public var reason: String?
+        /// Whether nothing removes it without being told to (an addition of this server).
+        public var isPinned: Bool?
+        /// With `replaced_path`: what was brought back (an addition of this server).
+        public var path: String?
         /// Milliseconds of writing out dirty data, while the sprite went on (an addition of this server).
         public var flushMilliseconds: Double?
         /// Milliseconds of the snapshot itself (an addition of this server).
@@ -33,7 +39,8 @@ extension API {
         }
 
         private enum CodingKeys: String, CodingKey {
-            case id, comment, history
+            case id, comment, history, reason, path
+            case isPinned = "pinned"
             case createTime = "create_time"
             case sourceID = "source_id"
             case isAutomatic = "is_auto"

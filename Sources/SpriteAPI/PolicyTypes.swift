@@ -119,7 +119,7 @@ extension API {
     }
 }
 
-private func refuseUnknown(_ object: KeyedDecodingContainer<TextKey>, _ known: Set<String>) throws {
+func refuseUnknown(_ object: KeyedDecodingContainer<TextKey>, _ known: Set<String>) throws {
     guard let unknown = object.allKeys.first(where: { !known.contains($0.stringValue) }) else { return }
     throw DecodingError.dataCorrupted(
         .init(codingPath: object.codingPath + [unknown], debugDescription: "unknown key"))

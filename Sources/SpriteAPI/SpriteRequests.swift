@@ -71,11 +71,18 @@ extension API {
         public var name: String
         /// The checkpoint to begin with; nil means the state of now.
         public var checkpoint: String?
+        /// Leaves machine-id, host keys and stale files as they are (an addition of this server).
+        public var keepIdentity: Bool?
 
         /// A request for a fork.
         public init(name: String, checkpoint: String? = nil) {
             self.name = name
             self.checkpoint = checkpoint
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case name, checkpoint
+            case keepIdentity = "keep_identity"
         }
     }
 

@@ -46,6 +46,10 @@ extension API {
         public var lastRunningAt: String?
         /// RFC 3339; nil if it never slept.
         public var lastWarmingAt: String?
+        /// Made for one operation, such as a race, and removed with it (an addition of this server).
+        public var isEphemeral: Bool?
+        /// In the answer to a fork: what was made new of its identity (an addition of this server).
+        public var identity: Identity?
 
         /// A sprite with the fields that are always there.
         public init(
@@ -83,6 +87,8 @@ extension API {
             updatedAt = object.tolerant("updated_at") ?? ""
             lastRunningAt = object.tolerant("last_running_at")
             lastWarmingAt = object.tolerant("last_warming_at")
+            isEphemeral = object.tolerant("ephemeral")
+            identity = object.tolerant("identity")
         }
 
         /// Writes the object; the two last times are null where they are not known.
@@ -106,6 +112,22 @@ extension API {
             try object.encode(updatedAt, forKey: TextKey("updated_at"))
             try object.encode(lastRunningAt, forKey: TextKey("last_running_at"))
             try object.encode(lastWarmingAt, forKey: TextKey("last_warming_at"))
+            try object.encodeIfPresent(isEphemeral, forKey: TextKey("ephemeral"))
+            try object.encodeIfPresent(identity, forKey: TextKey("identity"))
+        }
+    }
+
+    /// What a fork has of its own, so that it is not mistaken for the sprite it comes from.
+    public struct Identity: Codable, Sendable, Hashable {
+        /// Written anew: `hostname`, or a path such as `/etc/machine-id`.
+        public var renewed: [String]
+        /// Paths of files that went: host keys, of which new ones are made, and stale pid and lock files.
+        public var removed: [String]
+
+        /// A report.
+        public init(renewed: [String], removed: [String]) {
+            self.renewed = renewed
+            self.removed = removed
         }
     }
 

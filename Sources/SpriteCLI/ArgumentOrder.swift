@@ -56,7 +56,9 @@ enum PassedCommand {
     static var arguments: [String] { value.withLock { $0 } }
 
     /// Options of `exec` that are followed by a value.
-    private static let optionsWithValue: Set<String> = ["-s", "--sprite", "-o", "--org", "--dir", "--env", "--user"]
+    private static let optionsWithValue: Set<String> = [
+        "-s", "--sprite", "-o", "--org", "--dir", "--env", "--user", "--check", "--timeout",
+    ]
 
     /// Cuts the remote command off the end of ordered arguments and keeps it.
     ///

@@ -23,7 +23,9 @@ struct SpriteCommand: AsyncParsableCommand {
                 name: "Commands in a sprite",
                 subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self]),
             CommandGroup(name: "Network", subcommands: [PolicyGroup.self]),
-            CommandGroup(name: "Checkpoints", subcommands: [CheckpointGroup.self, Restore.self]),
+            CommandGroup(
+                name: "Checkpoints",
+                subcommands: [CheckpointGroup.self, Restore.self, Diff.self, Race.self, Bisect.self]),
             CommandGroup(
                 name: "Server and settings",
                 subcommands: [

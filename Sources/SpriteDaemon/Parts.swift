@@ -58,8 +58,8 @@ struct Parts: Sendable {
             cacheBytes: try settings.runtimesCache.map(byteCount), logger: logger)
         let catalog = BaseCatalog(store: pool, logger: logger)
         let drivers = Drivers(
-            registry: registry, storage: pool, sandboxes: sandboxes, network: network, sessions: sessions,
-            services: supervisor, inside: inside, journal: journal, closeSocket: { close($0) },
+            registry: registry, storage: pool, trees: pool, sandboxes: sandboxes, network: network,
+            sessions: sessions, services: supervisor, inside: inside, journal: journal, closeSocket: { close($0) },
             initSystem: { try await catalog.initSystem($0) }, logger: logger, runtimes: runtimes)
         let wanted = try settings.defaultBase.map { try BaseName($0) }
         let lifecycle = Lifecycle(drivers: drivers) {

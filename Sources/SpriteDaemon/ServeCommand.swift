@@ -77,6 +77,7 @@ struct ServeCommand: AsyncParsableCommand {
         parts.journal.record(
             JournalRecord(
                 "daemon.started", "sprited \(programVersion) started", fields: [("pid", .number(Int64(getpid())))]))
+        configuration.states = parts.lifecycle
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in

@@ -221,6 +221,8 @@ package protocol RegistryDriver: Sendable {
     func complete(_ intent: Intent, _ outcome: Outcome) async throws
     func abandon(_ intent: Intent) async throws
     func update(_ sprite: Sprite) async throws
+    /// Writes a checkpoint's row anew.
+    func update(_ checkpoint: Checkpoint) async throws
     func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String?
     func setPolicy(_ sprite: SpriteID, _ kind: PolicyKind, _ text: String?) async throws
     func tasks(_ sprite: SpriteID) async throws -> [SpriteTask]
@@ -235,6 +237,8 @@ package enum Intent: Sendable, Hashable {
     case checkpoint(SpriteID, CheckpointID)
     case restore(SpriteID, from: CheckpointID, replaced: CheckpointID)
     case deleteCheckpoint(SpriteID, CheckpointID)
+    /// A part of the disk is brought back; `replaced` keeps the state before.
+    case restorePath(SpriteID, replaced: CheckpointID)
     case destroy(SpriteID)
 }
 

@@ -102,4 +102,35 @@ package enum Limits {
     package static let portPollInterval: Duration = .milliseconds(500)
     /// Listening sockets looked at in one sprite.
     package static let listeningPortsMax = 4096
+    /// Differences between two states that are told one by one; each takes some 300 bytes of memory.
+    package static let diffEntriesMax = 200_000
+    /// Names the kernel may mention while it tells two states apart; more than differ, since directories count too.
+    package static let diffNamesMax = 1_000_000
+    /// One comparison; a thousand changes take some 50 ms, but what lies in a sprite may be made to take long.
+    package static let diffTimeout: Duration = .seconds(60)
+    /// Comparisons under way or waiting for their turn, in all sprites together.
+    package static let diffsWaitingMax = 32
+    /// Contents that are read to tell two files apart; beyond it a file that was written to counts as changed.
+    package static let diffReadBytesMax: UInt64 = 1 << 30
+    /// A file of which a patch is made, and all of one comparison together.
+    package static let patchFileBytesMax = 256 << 10
+    package static let patchBytesMax = 16 << 20
+    /// Lines between the first and the last difference of a file; beyond it they are replaced as one block.
+    package static let patchLinesMax = 1000
+    /// Directories within each other; every one of them holds a descriptor while it is worked on.
+    package static let treeDepthMax = 1000
+    /// Names brought back by one restore of a path.
+    package static let restoredEntriesMax = 1_000_000
+    /// Checkpoints made by policy that are kept of one sprite, however young.
+    package static let policyCheckpointsMax = 100
+    /// Checkpoints made by policy go, oldest first, while less of the pool than this is free.
+    package static let policyFreeShare = 0.1
+    /// A try, and each run of a race or bisection, ends after this long unless told otherwise.
+    package static let attemptTimeout: Duration = .seconds(3600)
+    /// Forks of one race.
+    package static let racersMax = 16
+    /// Output of one run of a race that is kept, from its end.
+    package static let racerOutputBytesMax = 16 << 10
+    /// Differences told along with a try or a race; the rest is counted.
+    package static let attemptChangesMax = 1000
 }

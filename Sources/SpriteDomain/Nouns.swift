@@ -36,7 +36,11 @@ package struct IdlePolicy: Hashable, Sendable {
 package enum URLAuthentication: String, Sendable, Hashable { case sprite, `public` }
 
 /// Rules the public API keeps per sprite.
-package enum PolicyKind: String, Sendable, Hashable, CaseIterable { case network, privileges, resources }
+package enum PolicyKind: String, Sendable, Hashable, CaseIterable {
+    case network, privileges, resources
+    /// When checkpoints are made without anybody asking; an addition of this server.
+    case checkpoints
+}
 
 /// `running`: the machine runs. `warm`: frozen, memory kept. `cold`: stopped, only its disk stays.
 package enum SpriteStatus: String, Sendable, Hashable { case cold, warm, running }
@@ -62,6 +66,10 @@ package struct Sprite: Sendable, Hashable {
     package var nextAutomatic: UInt32
     /// The layer of language runtimes between base and disk; nil: none.
     package var runtimes: RuntimesVersion?
+    /// Made for one operation: removed with it, or at the next start of the daemon.
+    package var isEphemeral = false
+    /// The name the sprite has inside, where it is not its own; not kept.
+    package var hostname: String?
 
     package init(
         id: SpriteID, name: SpriteName, base: BaseName, limits: ResourceLimits = .init(),
@@ -106,9 +114,33 @@ package struct SpriteView: Sendable, Hashable {
     }
 }
 
+/// Why a checkpoint was made.
+package enum CheckpointReason: String, Sendable, Hashable {
+    /// Somebody asked for it.
+    case requested
+    /// A restore of the whole disk replaced this state.
+    case replaced
+    /// A restore of one path replaced what this state has there.
+    case replacedPath = "replaced_path"
+    /// The sprite's policy asks for it.
+    case policy
+    /// A command was about to be tried.
+    case attempt = "try"
+    /// The state of a fork that was chosen.
+    case promoted
+
+    /// Whether undoing goes back to it.
+    package var isUndone: Bool { self == .replaced || self == .replacedPath }
+}
+
 package struct Checkpoint: Sendable, Hashable {
     package var sprite: SpriteID
     package var id: CheckpointID
+    package var reason = CheckpointReason.requested
+    /// Never removed without being asked for by its id.
+    package var isPinned = false
+    /// With ``CheckpointReason/replacedPath``: what was brought back.
+    package var path: String?
     package var createdAt: Timestamp
     package var comment: String?
     /// The checkpoint this one descends from; nil for `v0`.

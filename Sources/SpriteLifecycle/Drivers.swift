@@ -8,6 +8,7 @@ package import SpriteDomain
 package struct Drivers: Sendable {
     package var registry: any RegistryDriver
     package var storage: any StorageDriver
+    package var trees: any TreeStorageDriver
     package var sandboxes: any SandboxDriver
     package var network: any NetworkDriver
     package var sessions: any SessionDriver
@@ -22,15 +23,16 @@ package struct Drivers: Sendable {
     package var runtimes: (any RuntimesDriver)?
 
     package init(
-        registry: any RegistryDriver, storage: any StorageDriver, sandboxes: any SandboxDriver,
-        network: any NetworkDriver, sessions: any SessionDriver, services: any ServiceDriver,
-        inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
+        registry: any RegistryDriver, storage: any StorageDriver, trees: any TreeStorageDriver,
+        sandboxes: any SandboxDriver, network: any NetworkDriver, sessions: any SessionDriver,
+        services: any ServiceDriver, inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
         closeSocket: @escaping @Sendable (Int32) -> Void,
         initSystem: @escaping @Sendable (BaseName) async throws -> InitSystem = { _ in .sprite },
         logger: Logger, runtimes: (any RuntimesDriver)? = nil
     ) {
         self.registry = registry
         self.storage = storage
+        self.trees = trees
         self.sandboxes = sandboxes
         self.network = network
         self.sessions = sessions

@@ -12,9 +12,16 @@ package struct IdleWatch: Service {
     /// Looks at every sprite once a second: a thousand cost about a millisecond.
     package func run() async throws {
         try? await cancelWhenGracefulShutdown {
+            var round = 0
             while true {
                 try await Task.sleep(for: .seconds(1))
-                for machine in await lifecycle.all() { await machine.sleepIfUnused() }
+                round += 1
+                let machines = await lifecycle.all()
+                for machine in machines {
+                    await machine.sleepIfUnused()
+                    await machine.checkpointIfDue()
+                }
+                if round.isMultiple(of: 60) { await lifecycle.thinPolicyCheckpoints() }
             }
         }
     }

@@ -81,35 +81,7 @@ extension Lifecycle: SpriteControl {
     package func fork(
         _ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?
     ) async throws -> SpriteView {
-        let origin = try machine(source)
-        let original = await origin.sprite
-        let now = Timestamp.now()
-        let sprite = Sprite(
-            id: .random(), name: name, base: original.base, limits: original.limits, idle: original.idle,
-            environment: original.environment, labels: original.labels,
-            urlAuthentication: original.urlAuthentication, createdAt: now, updatedAt: now, runtimes: original.runtimes)
-        let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
-        let policy = try await drivers.registry.policy(origin.id, .network)
-        // Only while the disk is copied must the origin keep still; its turn is free again before the fork starts.
-        let machine = try await make(sprite, from: from, policy: policy) { copy in
-            try await origin.turns.withTurn {
-                try await origin.checkExists()
-                if let checkpoint {
-                    _ = try await origin.checkpoint(checkpoint)
-                    try await copy()
-                } else {
-                    _ = try await origin.held(copy)
-                }
-            }
-        }
-        let place = checkpoint.map(\.rawValue) ?? "its live state"
-        origin.note(
-            "sprite.forked", kind: .checkpoint, "forked to '\(name)' from \(place)",
-            fields: [("fork", .text(machine.id.rawValue)), ("name", .text(name.rawValue))])
-        machine.note(
-            "sprite.forked", kind: .checkpoint, "forked from '\(source)', from \(place)",
-            fields: [("origin", .text(origin.id.rawValue)), ("name", .text(source.rawValue))])
-        return await machine.view
+        try await fork(source, to: name, checkpoint: checkpoint, keepsIdentity: false).view
     }
 
     package func checkpoint(_ name: SpriteName, comment: String?, progress: Progress) async throws -> Checkpoint {
@@ -151,15 +123,16 @@ extension Lifecycle: SpriteControl {
 
     package func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
         let machine = try machine(name)
-        return try await restore(machine, name, progress) {
-            guard let newest = await machine.newestAutomatic else {
-                throw SpriteError(.notFound, "cannot undo: sprite '\(name)' was never restored")
-            }
-            return newest
+        guard let newest = await machine.newestUndone else {
+            throw SpriteError(.notFound, "cannot undo: sprite '\(name)' was never restored")
         }
+        if let path = newest.path {
+            return try await restorePath(machine, name, path, from: newest.id, removesAbsent: true).replaced
+        }
+        return try await restore(machine, name, progress) { newest.id }
     }
 
-    private func restore(
+    func restore(
         _ machine: Machine, _ name: SpriteName, _ progress: Progress,
         _ target: @escaping @Sendable () async throws -> CheckpointID
     ) async throws -> CheckpointID {
@@ -203,6 +176,7 @@ extension Lifecycle: SpriteControl {
         let machine = try machine(name)
         await machine.beginUse()
         do {
+            if request.tag == nil { await checkpointBefore(request, machine) }
             let session = try await execAwake(machine, request)
             await machine.endUse()
             return session
@@ -213,7 +187,7 @@ extension Lifecycle: SpriteControl {
     }
 
     /// A restore may stop the sprite between the look at it and the start of the command: then it is waited for.
-    private func execAwake(_ machine: Machine, _ request: ExecRequest) async throws -> any ExecSession {
+    func execAwake(_ machine: Machine, _ request: ExecRequest) async throws -> any ExecSession {
         var triesLeft = 3
         while true {
             try await wake(machine)
@@ -247,6 +221,7 @@ extension Lifecycle: SpriteControl {
 
     package func setPolicy(_ name: SpriteName, _ kind: PolicyKind, _ text: String?) async throws {
         let machine = try machine(name)
+        let checkpoints = kind == .checkpoints ? try text.map(CheckpointPolicy.init(text:)) : nil
         // Once begun it is finished, whether or not the client stays.
         try await Task { [drivers] in
             if kind == .network {
@@ -255,6 +230,7 @@ extension Lifecycle: SpriteControl {
                 try await drivers.registry.setPolicy(machine.id, kind, text)
             }
         }.value
+        if kind == .checkpoints { await machine.setPolicy(checkpoints ?? CheckpointPolicy()) }
         machine.note(
             "policy.changed", "\(kind.rawValue) policy \(text == nil ? "removed" : "set")",
             fields: [("policy", .text(kind.rawValue))])
@@ -283,6 +259,6 @@ extension Lifecycle: SpriteControl {
     }
 }
 
-private func restoreUnderWay(_ name: SpriteName, _ verb: String) -> SpriteError {
+func restoreUnderWay(_ name: SpriteName, _ verb: String) -> SpriteError {
     SpriteError(.conflict, "cannot \(verb): a restore of sprite '\(name)' is under way; wait until it is done")
 }

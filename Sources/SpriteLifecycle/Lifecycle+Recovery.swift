@@ -19,10 +19,18 @@ extension Lifecycle {
             if let id = intent.stopsSandbox, running.removeValue(forKey: id) != nil {
                 try await drivers.sandboxes.destroy(id)
             }
-            try await settle(intent)
+            try await settle(intent, running)
         }
 
-        let sprites = try await drivers.registry.sprites()
+        var sprites = try await drivers.registry.sprites()
+        for sprite in sprites where sprite.isEphemeral {
+            // Made for one operation, which ended with the last daemon.
+            let intent = Intent.destroy(sprite.id)
+            try await drivers.registry.begin(intent)
+            if running.removeValue(forKey: sprite.id) != nil { try await drivers.sandboxes.destroy(sprite.id) }
+            try await settle(intent, running)
+        }
+        sprites.removeAll { $0.isEphemeral }
         let known = Set(sprites.map(\.id))
         for id in running.keys where !known.contains(id) {
             drivers.logger.warning("ending a sandbox of no known sprite", metadata: ["sprite.id": "\(id)"])
@@ -35,6 +43,11 @@ extension Lifecycle {
             let initSystem = try await drivers.initSystem(sprite.base)
             let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers)
             await machine.load(try await drivers.registry.tasks(sprite.id))
+            if let text = try await drivers.registry.policy(sprite.id, .checkpoints),
+                let policy = try? CheckpointPolicy(text: text)
+            {
+                await machine.setPolicy(policy)
+            }
             if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
             add(machine, as: sprite.name)
         }
@@ -68,7 +81,7 @@ extension Lifecycle {
         }
     }
 
-    private func settle(_ intent: Intent) async throws {
+    private func settle(_ intent: Intent, _ running: [SpriteID: Sandbox]) async throws {
         switch intent {
         case .create(let sprite, _):
             try await drivers.storage.deleteDisk(sprite.id)
@@ -79,6 +92,13 @@ extension Lifecycle {
         case .deleteCheckpoint(let id, let checkpoint):
             try await drivers.storage.deleteSnapshot(id, checkpoint)
             try await drivers.registry.complete(intent, .removed)
+        case .restorePath(let id, _):
+            do {
+                try await drivers.trees.cleanRestoredPaths(id, processID: running[id]?.processID)
+            } catch {
+                drivers.logger.error("restore of a path not cleaned up", metadata: ["error": "\(error)"])
+            }
+            try await drivers.registry.abandon(intent)
         case .destroy(let id):
             try await drivers.storage.deleteDisk(id)
             try await drivers.registry.complete(intent, .removed)
@@ -119,7 +139,7 @@ extension Intent {
         switch self {
         case .create(let sprite, _): sprite.id
         case .restore(let id, _, _), .destroy(let id): id
-        case .checkpoint, .deleteCheckpoint: nil
+        case .checkpoint, .deleteCheckpoint, .restorePath: nil
         }
     }
 }

@@ -8,6 +8,10 @@ package import SpriteDomain
 package actor Lifecycle {
     let drivers: Drivers
     let defaultBase: @Sendable () async throws -> BaseName
+    /// Comparisons under way or waiting, in all sprites together.
+    var comparisons = 0
+    /// They take memory and read a lot, so they take turns.
+    let comparisonTurns = TurnQueue()
     private var machines: [SpriteName: Machine] = [:]
     /// Names being created: taken, but nothing can be asked of them yet.
     private var reserved: Set<SpriteName> = []
@@ -56,9 +60,13 @@ package actor Lifecycle {
     /// - Parameters:
     ///   - policy: A network policy that holds from the first packet on.
     ///   - around: Runs the copying of the disk, under whatever must hold while it is copied.
+    ///   - prepare: Runs with the disk made and nothing running on it.
+    ///   - settle: Runs in the started sprite, before its services do.
     func make(
         _ sprite: Sprite, from source: DiskSource, policy: String? = nil,
-        around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() }
+        around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() },
+        prepare: @escaping @Sendable () async throws -> Void = {},
+        settle: @escaping @Sendable () async -> Void = {}
     ) async throws -> Machine {
         let start = ContinuousClock.now
         try reserve(sprite.name)
@@ -92,7 +100,9 @@ package actor Lifecycle {
                     }
                 }
                 FaultPoint.createDiskMade.reached()
+                try await prepare()
                 let sandbox = try await boot(sprite, drivers)
+                await settle()
                 FaultPoint.createBooted.reached()
                 await undo.onFailure {
                     await drivers.inside.stopping(sprite.id)

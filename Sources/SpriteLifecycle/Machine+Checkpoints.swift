@@ -6,20 +6,34 @@ import SpriteDomain
 
 extension Machine {
     /// Makes a checkpoint of the live disk; the caller holds the turn.
-    func makeCheckpoint(comment: String?) async throws -> Checkpoint {
+    ///
+    /// - Parameters:
+    ///   - reason: What nobody asked for is numbered by itself, and the live state does not count as its descendant.
+    ///   - path: With ``CheckpointReason/replacedPath``.
+    ///   - source: Another sprite's state, held still by the caller; nil means this one's own.
+    func makeCheckpoint(
+        comment: String?, reason: CheckpointReason = .requested, path: String? = nil, source: DiskSource? = nil
+    ) async throws -> Checkpoint {
         try checkExists()
-        let checkpointID = CheckpointID.version(sprite.nextVersion)
+        let isAutomatic = reason != .requested
+        let checkpointID =
+            isAutomatic ? CheckpointID.automatic(sprite.nextAutomatic) : CheckpointID.version(sprite.nextVersion)
         let intent = Intent.checkpoint(id, checkpointID)
         try await drivers.journal.span("registry.begin", sprite: id) { try await drivers.registry.begin(intent) }
         FaultPoint.checkpointBegun.reached()
-        advanceVersion()
+        advanceNumber(isAutomatic: isAutomatic)
         let times: (flush: Duration, snapshot: Duration)
         do {
-            times = try await held { [drivers, id] in
-                try await drivers.journal.span("storage.snapshot", sprite: id) {
-                    try await drivers.storage.snapshot(id, as: checkpointID)
+            if let source {
+                try await drivers.trees.adoptState(source, by: id, as: checkpointID)
+                times = (.zero, .zero)
+            } else {
+                times = try await held { [drivers, id] in
+                    try await drivers.journal.span("storage.snapshot", sprite: id) {
+                        try await drivers.storage.snapshot(id, as: checkpointID)
+                    }
+                    FaultPoint.checkpointTaken.reached()
                 }
-                FaultPoint.checkpointTaken.reached()
             }
         } catch {
             await undoCheckpoint(intent, checkpointID)
@@ -28,11 +42,13 @@ extension Machine {
                 "checkpoint \(checkpointID) failed: \(SpriteError.sentence(error))")
             throw error
         }
-        let checkpoint = Checkpoint(
+        var checkpoint = Checkpoint(
             sprite: id, id: checkpointID, createdAt: .now(), comment: comment, source: sprite.source,
             flush: times.flush, snapshot: times.snapshot)
+        checkpoint.reason = reason
+        checkpoint.path = path
         var sprite = sprite
-        sprite.source = checkpointID
+        if !isAutomatic { sprite.source = checkpointID }
         do {
             try await drivers.journal.span("registry.complete", sprite: id) {
                 try await drivers.registry.complete(intent, .written(sprite, checkpoint))
@@ -51,7 +67,7 @@ extension Machine {
             ])
         setSprite(sprite)
         record(checkpoint)
-        arrangeShelfSoon()
+        if !isAutomatic { arrangeShelfSoon() }
         return checkpoint
     }
 
@@ -67,9 +83,9 @@ extension Machine {
         }.value
     }
 
-    private func advanceVersion() {
+    private func advanceNumber(isAutomatic: Bool) {
         var next = sprite
-        next.nextVersion += 1
+        if isAutomatic { next.nextAutomatic += 1 } else { next.nextVersion += 1 }
         setSprite(next)
     }
 
@@ -120,6 +136,9 @@ extension Machine {
                 "cannot delete checkpoint \(checkpointID): the live state descends from it; "
                     + "make or restore another checkpoint first")
         }
+        guard try !checkpoint(checkpointID).isPinned else {
+            throw SpriteError(.conflict, "cannot delete checkpoint \(checkpointID): it is pinned; unpin it first")
+        }
         await takeOffShelf(checkpointID)
         let intent = Intent.deleteCheckpoint(id, checkpointID)
         try await drivers.registry.begin(intent)
@@ -166,24 +185,69 @@ extension Machine {
     /// `v0` of a sprite made from a base has no snapshot of its own; the pool knows where it lies.
     private func diskSource(of checkpoint: CheckpointID) -> DiskSource { .checkpoint(id, checkpoint) }
 
-    /// Keeps the newest automatic checkpoints only; failures are logged and tried again after the next restore.
+    /// Keeps the newest of those that restores and tries made; failures are logged and tried again after the next one.
     func thinAutomaticCheckpoints() async {
-        let automatic = checkpoints.filter { $0.id.isAutomatic && $0.id != sprite.source }
-        for old in automatic.dropLast(Limits.automaticCheckpointsMax) {
-            do {
-                try await removeCheckpoint(old.id)
-            } catch {
-                logger.warning("old automatic checkpoint not removed", metadata: ["error": "\(error)"])
+        for reasons in [[CheckpointReason.replaced, .replacedPath], [.attempt], [.promoted]] {
+            let automatic = checkpoints.filter {
+                reasons.contains($0.reason) && !$0.isPinned && $0.id != sprite.source
             }
+            for old in automatic.dropLast(Limits.automaticCheckpointsMax) { await thin(old.id) }
         }
     }
 
-    var newestAutomatic: CheckpointID? { checkpoints.last { $0.id.isAutomatic }?.id }
+    func thin(_ old: CheckpointID) async {
+        do {
+            try await removeCheckpoint(old)
+        } catch {
+            logger.warning("old automatic checkpoint not removed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// What undoing goes back to.
+    var newestUndone: Checkpoint? { checkpoints.last { $0.reason.isUndone } }
+
+    // MARK: One path
+
+    /// Brings a path back from a checkpoint; returns what keeps the state before. The caller holds the turn.
+    func restorePath(
+        _ path: String, from target: CheckpointID, removesAbsent: Bool
+    ) async throws -> (restored: RestoredPath, replaced: CheckpointID) {
+        _ = try checkpoint(target)
+        let sandbox = try await start()
+        let kept = try await makeCheckpoint(
+            comment: "replaced by restoring \(path.prefix(1000)) from \(target)", reason: .replacedPath, path: path)
+        let intent = Intent.restorePath(id, replaced: kept.id)
+        try await drivers.registry.begin(intent)
+        do {
+            let restored = try await drivers.trees.restorePath(
+                Array(path.utf8), of: id, base: sprite.base, layer: try await layerPath(sprite, drivers), from: target,
+                processID: sandbox.processID, removesAbsent: removesAbsent)
+            try await drivers.registry.abandon(intent)
+            await thinAutomaticCheckpoints()
+            return (restored, kept.id)
+        } catch {
+            // Nothing was replaced, so there is nothing to undo.
+            try await drivers.registry.abandon(intent)
+            await thin(kept.id)
+            throw error
+        }
+    }
+
+    func pin(_ checkpointID: CheckpointID, _ isPinned: Bool) async throws -> Checkpoint {
+        try checkExists()
+        var changed = try checkpoint(checkpointID)
+        changed.isPinned = isPinned
+        try await drivers.registry.update(changed)
+        replace(changed)
+        return changed
+    }
 }
 
 /// The row of a state that a restore replaced.
 func keptState(_ replaced: CheckpointID, of sprite: Sprite, for target: CheckpointID) -> Checkpoint {
-    Checkpoint(
+    var kept = Checkpoint(
         sprite: sprite.id, id: replaced, createdAt: .now(), comment: "replaced by restoring \(target)",
         source: sprite.source)
+    kept.reason = .replaced
+    return kept
 }

@@ -25,8 +25,14 @@ actor Machine {
     private(set) var isRestoring = false
     /// By name; those that have expired go when somebody looks.
     var tasks: [String: SpriteTask] = [:]
+    /// A try is under way: another would roll back what it keeps.
+    private var isAttempting = false
+    var policy = CheckpointPolicy()
+    /// The command that was started last, for the label of the next checkpoint by policy.
+    var lastCommand: String?
+    var lastPolicyCheckpoint = ContinuousClock.now
     private var uses = 0
-    private var lastUse = ContinuousClock.now
+    private(set) var lastUse = ContinuousClock.now
     /// Checkpoints shown inside now, oldest first.
     private var shelf: [CheckpointID] = []
     private var isShelfScheduled = false
@@ -98,10 +104,25 @@ actor Machine {
     }
 
     func endRestore() { isRestoring = false }
+
+    /// False if a try is under way already; otherwise it is from now on.
+    func claimAttempt() -> Bool {
+        guard !isAttempting else { return false }
+        isAttempting = true
+        return true
+    }
+
+    func endAttempt() { isAttempting = false }
+    func setPolicy(_ policy: CheckpointPolicy) { self.policy = policy }
+    func noteCommand(_ text: String) { lastCommand = text }
+
     func setDestroyed() { power = .destroyed }
 
     func record(_ checkpoint: Checkpoint) { checkpoints.append(checkpoint) }
     func forget(_ id: CheckpointID) { checkpoints.removeAll { $0.id == id } }
+    func replace(_ checkpoint: Checkpoint) {
+        checkpoints = checkpoints.map { $0.id == checkpoint.id ? checkpoint : $0 }
+    }
 
     func checkpoint(_ id: CheckpointID) throws -> Checkpoint {
         guard let found = checkpoints.first(where: { $0.id == id }) else {
@@ -374,8 +395,8 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             sandbox = try await journal.span("sandbox.start", sprite: sprite.id) {
                 try await drivers.sandboxes.start(
                     SandboxSpecification(
-                        id: sprite.id, hostname: sprite.name.rawValue, root: root, slot: slot, limits: sprite.limits,
-                        agentSocket: socket, initSystem: initSystem))
+                        id: sprite.id, hostname: sprite.hostname ?? sprite.name.rawValue, root: root, slot: slot,
+                        limits: sprite.limits, agentSocket: socket, initSystem: initSystem))
             }
         } catch {
             await drivers.network.handedOver(slot)
@@ -391,7 +412,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             try await drivers.sessions.connect(
                 sprite.id,
                 setup: AgentSetup(
-                    hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
+                    hostname: sprite.hostname ?? sprite.name.rawValue, nameServers: drivers.network.nameServers,
                     environment: sprite.environment))
         }
         FaultPoint.bootConnected.reached()

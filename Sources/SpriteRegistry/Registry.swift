@@ -71,15 +71,16 @@ package struct Registry: RegistryDriver {
                 try setState("destroying", id, db)
                 // Whatever else was under way ends with the sprite.
                 try db.execute(sql: "DELETE FROM intents WHERE sprite = ?", arguments: [id.rawValue])
-            case .checkpoint(let id, _):
+            case .checkpoint(let id, let checkpoint):
                 // Counted at once, so that a number is never used again even if this one is abandoned.
+                let counter = checkpoint.isAutomatic ? "next_automatic" : "next_version"
                 try db.execute(
-                    sql: "UPDATE sprites SET next_version = next_version + 1 WHERE id = ?", arguments: [id.rawValue])
+                    sql: "UPDATE sprites SET \(counter) = \(counter) + 1 WHERE id = ?", arguments: [id.rawValue])
             case .restore(let id, _, _):
                 try db.execute(
                     sql: "UPDATE sprites SET next_automatic = next_automatic + 1 WHERE id = ?",
                     arguments: [id.rawValue])
-            case .deleteCheckpoint:
+            case .deleteCheckpoint, .restorePath:
                 break
             }
             let row = encode(intent)
@@ -113,6 +114,10 @@ package struct Registry: RegistryDriver {
 
     package func update(_ sprite: Sprite) async throws {
         try await write { db in try replace(sprite, db) }
+    }
+
+    package func update(_ checkpoint: Checkpoint) async throws {
+        try await write { db in try insert(checkpoint, db) }
     }
 
     package func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String? {
@@ -233,7 +238,7 @@ private func removeSubject(of intent: Intent, _ db: Database) throws {
         try db.execute(
             sql: "DELETE FROM checkpoints WHERE sprite = ? AND id = ?",
             arguments: [id.rawValue, checkpoint.rawValue])
-    case .restore:
+    case .restore, .restorePath:
         break
     }
 }

@@ -23,6 +23,8 @@ func encode(_ intent: Intent) -> IntentRow {
         IntentRow(sprite: id.rawValue, kind: "restore", subject: from.rawValue, object: replaced.rawValue)
     case .deleteCheckpoint(let id, let checkpoint):
         IntentRow(sprite: id.rawValue, kind: "delete-checkpoint", subject: checkpoint.rawValue)
+    case .restorePath(let id, let replaced):
+        IntentRow(sprite: id.rawValue, kind: "restore-path", subject: replaced.rawValue)
     case .destroy(let id):
         IntentRow(sprite: id.rawValue, kind: "destroy")
     }
@@ -43,6 +45,8 @@ func decodeIntent(_ row: Row) throws -> Intent {
         return .restore(sprite.id, from: from, replaced: replaced)
     case ("delete-checkpoint", .some(let checkpoint)):
         return .deleteCheckpoint(sprite.id, checkpoint)
+    case ("restore-path", .some(let replaced)):
+        return .restorePath(sprite.id, replaced: replaced)
     case ("destroy", _):
         return .destroy(sprite.id)
     default:
@@ -85,7 +89,7 @@ func decodeSprite(_ row: Row) throws -> Sprite {
     let environment: String = row["environment"]
     let labels: String = row["labels"]
     let lastRunning: Int64? = row["last_running_at"]
-    return Sprite(
+    var sprite = Sprite(
         id: id,
         name: try SpriteName(row["name"]),
         base: try BaseName(row["base"]),
@@ -102,6 +106,8 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         nextVersion: row["next_version"],
         nextAutomatic: row["next_automatic"],
         runtimes: try (row["runtimes"] as String?).map { try RuntimesVersion($0) })
+    sprite.isEphemeral = row["is_ephemeral"]
+    return sprite
 }
 
 func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
@@ -111,10 +117,10 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
         sql: """
             INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, freeze_after_seconds,
                 stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
-                source, next_version, next_automatic, runtimes)
+                source, next_version, next_automatic, runtimes, is_ephemeral)
             VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :freeze_after_seconds,
                 :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
-                :last_running_at, :source, :next_version, :next_automatic, :runtimes)
+                :last_running_at, :source, :next_version, :next_automatic, :runtimes, :is_ephemeral)
             """,
         arguments: StatementArguments(columns))
 }
@@ -156,6 +162,7 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "next_version": sprite.nextVersion,
         "next_automatic": sprite.nextAutomatic,
         "runtimes": sprite.runtimes.map { "\($0)" },
+        "is_ephemeral": sprite.isEphemeral,
     ]
 }
 
@@ -164,7 +171,7 @@ func decodeCheckpoint(_ row: Row) throws -> Checkpoint {
         throw SpriteError(.internalError, "cannot read the registry: a checkpoint row is damaged")
     }
     let source: String? = row["source"]
-    return Checkpoint(
+    var checkpoint = Checkpoint(
         sprite: sprite,
         id: id,
         createdAt: Timestamp(nanoseconds: row["created_at"]),
@@ -172,17 +179,24 @@ func decodeCheckpoint(_ row: Row) throws -> Checkpoint {
         source: source.flatMap(CheckpointID.init),
         flush: .nanoseconds(row["flush_ns"] as Int64),
         snapshot: .nanoseconds(row["snapshot_ns"] as Int64))
+    // A reason of a later version: kept like what somebody asked for.
+    checkpoint.reason = CheckpointReason(rawValue: row["reason"]) ?? .requested
+    checkpoint.isPinned = row["is_pinned"]
+    checkpoint.path = row["path"]
+    return checkpoint
 }
 
 func insert(_ checkpoint: Checkpoint, _ db: Database) throws {
     try db.execute(
         sql: """
-            INSERT OR REPLACE INTO checkpoints (sprite, id, created_at, comment, source, flush_ns, snapshot_ns)
-            VALUES (?, ?, ?, ?, ?, ?, ?)
+            INSERT OR REPLACE INTO checkpoints
+                (sprite, id, created_at, comment, source, flush_ns, snapshot_ns, reason, is_pinned, path)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
         arguments: [
             checkpoint.sprite.rawValue, checkpoint.id.rawValue, checkpoint.createdAt.nanoseconds, checkpoint.comment,
             checkpoint.source?.rawValue, nanoseconds(checkpoint.flush), nanoseconds(checkpoint.snapshot),
+            checkpoint.reason.rawValue, checkpoint.isPinned, checkpoint.path,
         ])
 }
 

@@ -89,6 +89,18 @@ enum Schema {
         migrator.registerMigration("runtimes") { db in
             try db.execute(sql: "ALTER TABLE sprites ADD COLUMN runtimes TEXT")
         }
+        migrator.registerMigration("reasons of checkpoints, throw-away sprites") { db in
+            // What was automatic until now was what a restore replaced.
+            try db.execute(
+                sql: """
+                    ALTER TABLE checkpoints ADD COLUMN reason TEXT NOT NULL DEFAULT 'requested';
+                    ALTER TABLE checkpoints ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0 CHECK (is_pinned IN (0, 1));
+                    ALTER TABLE checkpoints ADD COLUMN path TEXT;
+                    UPDATE checkpoints SET reason = 'replaced' WHERE id LIKE 'auto-%';
+                    ALTER TABLE sprites
+                        ADD COLUMN is_ephemeral INTEGER NOT NULL DEFAULT 0 CHECK (is_ephemeral IN (0, 1));
+                    """)
+        }
         return migrator
     }
 }

@@ -36,6 +36,8 @@ package struct APIServerConfiguration: Sendable {
     package var guide = ""
     /// Measures in the text format of Prometheus.
     package var metrics: (@Sendable () async -> String)?
+    /// Nil: comparisons, tries and races are not served.
+    package var states: (any StateControl)?
     package var timing = Timing()
 
     /// Waits of the protocol, shortened in tests.

@@ -24,6 +24,11 @@ enum Route: Sendable, Equatable {
     case checkpoint(String, id: String)
     case restore(String, id: String)
     case undoRestore(String)
+    case pin(String, id: String)
+    case diff(String)
+    case attempt(String)
+    case race(String)
+    case bisect(String)
     case services(String, ServiceRoute)
     case policy(String, PolicyKind)
     case tasks(String)
@@ -69,6 +74,11 @@ enum Route: Sendable, Equatable {
         case (2, "checkpoints"): self = .checkpoint(name, id: rest[1])
         case (3, "checkpoints") where rest[2] == "restore":
             self = rest[1] == "undo" ? .undoRestore(name) : .restore(name, id: rest[1])
+        case (3, "checkpoints") where rest[2] == "pin": self = .pin(name, id: rest[1])
+        case (1, "diff"): self = .diff(name)
+        case (1, "try"): self = .attempt(name)
+        case (1, "race"): self = .race(name)
+        case (1, "bisect"): self = .bisect(name)
         case (2, "restore") where rest[1] == "undo": self = .undoRestore(name)
         case (1, "control"): self = .control(name)
         case (1, "proxy"): self = .proxy(name)
@@ -103,6 +113,9 @@ enum Route: Sendable, Equatable {
         case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
         case .tasks: ["GET", "HEAD", "POST", "PUT"]
         case .task: ["GET", "HEAD", "PUT", "DELETE"]
+        case .attempt, .race, .bisect: ["POST"]
+        case .diff: ["GET"]
+        case .pin: ["POST", "DELETE"]
         case .checkpoint: ["GET", "HEAD", "DELETE"]
         case .control, .proxy, .portWatch: ["GET"]
         case .files(_, let operation): operation.methods

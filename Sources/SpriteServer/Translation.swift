@@ -27,6 +27,7 @@ extension APIService {
         wire.runtimes = sprite.runtimes.map { "\($0)" }
         wire.initSystem = view.initSystem.rawValue
         wire.version = configuration.version
+        wire.isEphemeral = sprite.isEphemeral ? true : nil
         wire.lastRunningAt = sprite.lastRunningAt?.text
         return wire
     }
@@ -199,6 +200,9 @@ extension APIService {
         wire.comment = checkpoint.comment
         wire.sourceID = checkpoint.source?.rawValue
         wire.isAutomatic = checkpoint.id.isAutomatic
+        wire.reason = checkpoint.reason.rawValue
+        wire.isPinned = checkpoint.isPinned
+        wire.path = checkpoint.path
         wire.flushMilliseconds = checkpoint.flush.milliseconds
         wire.snapshotMilliseconds = checkpoint.snapshot.milliseconds
         return wire

@@ -56,6 +56,18 @@ enum Btrfs {
         return result
     }
 
+    /// The commit after which something in a subvolume was last changed, as far as commits have been made.
+    static func lastChange(_ subvolume: Descriptor) throws -> UInt64 { try information(subvolume).generation }
+
+    /// The commit that made a subvolume.
+    static func creation(_ subvolume: Descriptor) throws -> UInt64 { try information(subvolume).otransid }
+
+    private static func information(_ subvolume: Descriptor) throws -> btrfs_util_subvolume_info {
+        var result = btrfs_util_subvolume_info()
+        try check(btrfs_util_subvolume_info_fd(subvolume.number, 0, &result), "read facts of subvolume")
+        return result
+    }
+
     /// The path of some subvolume that lies in this one, or nil: one search in the tree of roots, whatever its size.
     static func nestedSubvolume(_ subvolume: Descriptor) throws -> String? {
         var iterator: OpaquePointer?

@@ -89,7 +89,7 @@ extension BtrfsPool {
     ///
     /// syncfs(2) would write what every other sprite has dirty as well, and commit. Here only a large change of the
     /// filesystem's structure is committed beforehand, which the snapshot would otherwise do with the sprite frozen.
-    private func flush(_ live: Descriptor) throws {
+    func flush(_ live: Descriptor) throws {
         try checked(clinux_btrfs_flush_subvolume(live.number, root.number, "template"), "flush subvolume")
         if pendingMetadata.isLarge { try Btrfs.commit(live) }
         if let image, !image.directIO {
@@ -120,7 +120,7 @@ extension BtrfsPool {
     }
 
     /// A snapshot would show an empty folder in the place of each.
-    private func refuseNestedSubvolumes(_ live: Descriptor) throws {
+    func refuseNestedSubvolumes(_ live: Descriptor) throws {
         guard let nested = try Btrfs.nestedSubvolume(live) else { return }
         let inside = nested.hasPrefix("upper/") ? String(nested.dropFirst(5)) : nested
         throw SpriteError(

@@ -64,29 +64,33 @@ extension BtrfsPool {
     ) async throws -> Int32 {
         try await blocking { [self] in
             try poolOperation("show checkpoint \(checkpoint)") {
-                let lower = try shiftedBase(base)
-                let middle = try middle.map(openDirectory)
-                let snapshot = try openSource(.checkpoint(sprite, checkpoint))
-                let upper = try checked(
-                    clinux_open_in_root(snapshot.number, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), "open upper")
-                let layer = Descriptor(owning: upper)
-                let place = "\(runDirectory)/views/\(SpriteID.random())"
-                try makeDirectory(place, mode: 0o700)
-                defer { rmdir(place) }
-                let options = [
-                    "lowerdir=\(reference(layer)):\(references(middle, lower))", "index=off", "metacopy=off",
-                    "redirect_dir=follow",
-                ]
-                _ = try withExtendedLifetime((lower, middle, layer)) {
-                    let flags = UInt(MS_RDONLY | MS_NODEV | MS_NOSUID)
-                    try checked(
-                        clinux_mount("sprite", place, "overlay", flags, options.joined(separator: ",")),
-                        "mount overlay at \(place)")
-                }
-                defer { detach(place) }
-                return try checked(clinux_clone_mount(place, 0), "clone mount \(place)")
+                try openView(openSource(.checkpoint(sprite, checkpoint)), base, middle: middle)
             }
         }
+    }
+
+    /// A detached, read-only mount of what a sprite with this disk and base sees.
+    func openView(_ snapshot: Descriptor, _ base: BaseName, middle: String?) throws -> Int32 {
+        let lower = try shiftedBase(base)
+        let middle = try middle.map(openDirectory)
+        let upper = try checked(
+            clinux_open_in_root(snapshot.number, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), "open upper")
+        let layer = Descriptor(owning: upper)
+        let place = "\(runDirectory)/views/\(SpriteID.random())"
+        try makeDirectory(place, mode: 0o700)
+        defer { rmdir(place) }
+        let options = [
+            "lowerdir=\(reference(layer)):\(references(middle, lower))", "index=off", "metacopy=off",
+            "redirect_dir=follow",
+        ]
+        _ = try withExtendedLifetime((lower, middle, layer)) {
+            let flags = UInt(MS_RDONLY | MS_NODEV | MS_NOSUID)
+            try checked(
+                clinux_mount("sprite", place, "overlay", flags, options.joined(separator: ",")),
+                "mount overlay at \(place)")
+        }
+        defer { detach(place) }
+        return try checked(clinux_clone_mount(place, 0), "clone mount \(place)")
     }
 
     func detach(_ path: String) { clinux_detach_mount(path) }
@@ -111,7 +115,7 @@ extension BtrfsPool {
     }
 
     /// The base as root of a sprite's user namespace sees it; made once per base while this process lives.
-    private func shiftedBase(_ base: BaseName) throws -> Descriptor {
+    func shiftedBase(_ base: BaseName) throws -> Descriptor {
         var facts = stat()
         guard lstat(basePath(base), &facts) == 0 else {
             guard errno == ENOENT else { throw SystemError(errno, "inspect \(basePath(base))") }

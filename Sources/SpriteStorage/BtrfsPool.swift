@@ -21,10 +21,12 @@ import Synchronization
 /// sprites/<id>/checkpoints/<checkpoint>/   read-only snapshots of live
 /// sprites/<id>/replaced-<checkpoint>/      during a restore: the copy that becomes live, then what was live
 /// trash/<id>/                disks being deleted
+/// diffs/<id>/                snapshots of live disks that are being compared; locked by who compares
 /// ```
 ///
-/// Nothing here looks into `upper`: what lies there is hostile. No operation on one sprite lists a directory.
-package final class BtrfsPool: StorageDriver, BaseStoreDriver {
+/// What lies in `upper` is hostile: only comparisons, restores of a path and the identity of forks look into it. No other
+/// operation on one sprite lists a directory.
+package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver {
     /// Where the pool is mounted.
     package let path: String
     private let lockPath: String
@@ -93,6 +95,7 @@ package final class BtrfsPool: StorageDriver, BaseStoreDriver {
         }
         try ensureTemplate(inodes: reservedInodes)
         try cleanUnfinishedBases()
+        try cleanComparisons()
         withExtendedLifetime(lockFile) {}
     }
 

@@ -95,7 +95,7 @@ extension Sprite {
     }
 
     /// Posts, and reads events until the last one tells how it ended.
-    private func operation(
+    func operation(
         _ path: String, _ body: [UInt8]?, onEvent: (ProgressEvent) async throws -> Void
     ) async throws {
         var last: ProgressEvent?

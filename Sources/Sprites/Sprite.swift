@@ -66,10 +66,15 @@ public struct Sprite: Sendable {
     /// - Parameters:
     ///   - name: The new sprite's name.
     ///   - checkpoint: The state to copy; nil means that of now.
-    public func fork(to name: String, checkpoint: String? = nil) async throws -> Sprite {
+    ///   - keepsIdentity: Leaves machine-id, host keys and stale files as they are; otherwise `info.identity` of the
+    ///     new sprite tells what was made new.
+    public func fork(
+        to name: String, checkpoint: String? = nil, keepsIdentity: Bool = false
+    ) async throws -> Sprite {
+        var body = API.ForkSprite(name: name, checkpoint: checkpoint)
+        body.keepIdentity = keepsIdentity ? true : nil
         let info = try await http.call(
-            .POST, path + "/fork", API.ForkSprite(name: name, checkpoint: checkpoint), as: SpriteInfo.self,
-            timeout: requestTimeout)
+            .POST, path + "/fork", body, as: SpriteInfo.self, timeout: requestTimeout)
         return Sprite(client: client, name: info.name, info: info)
     }
 }

@@ -14,3 +14,4 @@
 #include "CLinuxSpawn.h"
 #include "CLinuxStorage.h"
 #include "CLinuxSync.h"
+#include "CLinuxTrees.h"

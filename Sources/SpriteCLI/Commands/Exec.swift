@@ -7,11 +7,16 @@ import Sprites
 struct Exec: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "exec", abstract: "Run a command in a sprite.",
-        usage: "sprite exec [-s NAME] [--dir DIR] [--tty] [--env NAME=VALUE,...] [--user USER] -- COMMAND...",
+        usage: """
+            sprite exec [-s NAME] [--dir DIR] [--tty] [--env NAME=VALUE,...] [--user USER] -- COMMAND...
+            sprite exec [-s NAME] --try [--check COMMAND] | --dry-run [...] -- COMMAND...
+            """,
         discussion: """
             Standard input, output and error are the command's own, byte for byte, and its exit code becomes that of \
             sprite: 126 and 127 if it cannot be run or found, 128 + n if signal n ended it. SIGINT, SIGTERM, SIGHUP \
-            and SIGQUIT go to the command.
+            and SIGQUIT go to the command. With --try the disk is rolled back unless the command, and then --check, \
+            end with 0; with --dry-run the command runs in a fork that is dropped. Both show what changed, take no \
+            input, and end the command when they are interrupted.
             """,
         aliases: ["x"])
 
@@ -29,6 +34,21 @@ struct Exec: AsyncParsableCommand {
     @Option(help: "User name or number; otherwise sprite.")
     var user: String?
 
+    @Flag(name: .customLong("try"), help: "Roll the disk back if the command fails.")
+    var isTry = false
+
+    @Option(help: "With --try or --dry-run: a shell command that decides whether it succeeded.")
+    var check: String?
+
+    @Flag(help: "Run it in a fork, show what it changes, and drop the fork.")
+    var dryRun = false
+
+    @Option(help: "With --try or --dry-run: seconds that the command may take.")
+    var timeout: Double?
+
+    @Flag(help: "With --try or --dry-run: print what happens as JSON, one object a line.")
+    var json = false
+
     @Flag(help: "Do not forward ports that the command opens to this machine.")
     var noPortForward = false
 
@@ -37,10 +57,30 @@ struct Exec: AsyncParsableCommand {
         help: "Accepted for compatibility; the command runs over a WebSocket all the same, with the same result.")
     var httpPost = false
 
+    func validate() throws {
+        guard isTry || dryRun || (check == nil && timeout == nil && !json) else {
+            throw ValidationError("--check, --timeout and --json need --try or --dry-run")
+        }
+        guard !tty || !(isTry || dryRun) else { throw ValidationError("--try and --dry-run have no terminal") }
+    }
+
+    /// The same command as one that can be undone.
+    private func attempt(_ arguments: [String], _ sprite: Sprite) async throws -> Never {
+        var request = API.AttemptRequest(command: API.CommandLine(arguments))
+        request.env = try parseEnvironment(environment)
+        request.dir = dir
+        request.user = user
+        request.check = check.map { API.CommandLine(["sh", "-c", $0]) }
+        request.dryRun = dryRun
+        request.timeoutSeconds = timeout
+        try await AttemptRunner(sprite: sprite, request: request, isJSON: json).run()
+    }
+
     func run() async throws {
         let arguments = PassedCommand.arguments
         guard !arguments.isEmpty else { throw UsageError("no command is given; use sprite exec -- COMMAND...") }
         let sprite = try Context(global).sprite()
+        if isTry || dryRun { try await attempt(arguments, sprite) }
         var options = CommandOptions()
         options.directory = dir
         options.user = user

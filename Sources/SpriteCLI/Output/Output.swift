@@ -51,6 +51,13 @@ func printJSON(_ value: some Encodable) throws {
     try printLine(String(decoding: try encoder.encode(value), as: UTF8.self))
 }
 
+/// Prints a value as JSON on one line.
+func printJSONLine(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    try printLine(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
+
 func errnoText(_ number: Int32) -> String {
     var buffer = [CChar](repeating: 0, count: 128)
     guard strerror_r(number, &buffer, buffer.count) == 0 else { return "error \(number)" }

@@ -39,6 +39,13 @@ struct Table {
         }
     }
 
+    /// A line of a patch: as it is into a file or pipe, harmless on a terminal.
+    static func printableLine(_ text: String) -> String {
+        guard isTerminal(1) else { return text }
+        return text.split(separator: "\t", omittingEmptySubsequences: false).map { printable(String($0)) }
+            .joined(separator: "\t")
+    }
+
     /// Text of a server must not move the cursor or colour the terminal.
     static func printable(_ text: String) -> String {
         guard text.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7F..<0xA0).contains($0.value) }) else {

@@ -74,6 +74,9 @@ extension APIService {
     func restore(_ exchange: Exchange, _ name: SpriteName, _ text: String) async throws {
         // Before the stream begins, so that what is not there gets a 404.
         let id = try await control.checkpoint(name, try checkpointID(text, of: name)).id
+        if let path = try exchange.target.query()["path"], !path.isEmpty {
+            return try await restorePath(exchange, name, id, try insidePath(path))
+        }
         let stream = OperationStream(exchange, opening: "Restoring checkpoint \(id)...")
         try await stream.run(
             { progress in
@@ -83,6 +86,33 @@ extension APIService {
                 last.replacedID = replaced.rawValue
                 return [OperationStream.event("info", "  The replaced state is kept as \(replaced)"), last]
             }, requestID: exchange.id, service: self)
+    }
+
+    private func restorePath(
+        _ exchange: Exchange, _ name: SpriteName, _ id: CheckpointID, _ path: String
+    ) async throws {
+        let states = try stateControl()
+        let stream = OperationStream(exchange, opening: "Restoring \(path) from \(id)...")
+        try await stream.run(
+            { _ in
+                let (restored, replaced) = try await states.restorePath(name, id, path: path)
+                var last = OperationStream.event("complete", "Restored \(path) from \(id)")
+                last.checkpointID = id.rawValue
+                last.replacedID = replaced.rawValue
+                return [
+                    OperationStream.event(
+                        "info",
+                        "  \(restored.files) names, \(restored.bytes) bytes, \(restored.copiedBytes) of them copied"),
+                    OperationStream.event("info", "  The state before is kept as \(replaced)"), last,
+                ]
+            }, requestID: exchange.id, service: self)
+    }
+
+    /// `POST` pins, `DELETE` unpins; both answer the checkpoint.
+    func pin(_ exchange: Exchange, _ name: SpriteName, _ text: String) async throws {
+        let id = try checkpointID(text, of: name)
+        let changed = try await stateControl().pin(name, id, exchange.method == "POST")
+        try await exchange.send(json: wire(changed))
     }
 
     func undoRestore(_ exchange: Exchange, _ name: SpriteName) async throws {

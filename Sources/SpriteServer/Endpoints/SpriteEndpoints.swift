@@ -72,8 +72,15 @@ extension APIService {
     func forkSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
         let body = try await exchange.requiredBody(API.ForkSprite.self)
         let checkpoint = try body.checkpoint.flatMap { $0.isEmpty ? nil : try checkpointID($0, of: name) }
-        let fork = try await control.fork(name, to: try SpriteName(body.name), checkpoint: checkpoint)
-        try await exchange.send(.created, json: wire(fork))
+        guard let states = configuration.states else {
+            let fork = try await control.fork(name, to: try SpriteName(body.name), checkpoint: checkpoint)
+            return try await exchange.send(.created, json: wire(fork))
+        }
+        let fork = try await states.fork(
+            name, to: try SpriteName(body.name), checkpoint: checkpoint, keepsIdentity: body.keepIdentity ?? false)
+        var answer = wire(fork.view)
+        answer.identity = API.Identity(renewed: fork.identity.renewed, removed: fork.identity.removed)
+        try await exchange.send(.created, json: answer)
     }
 }
 

@@ -24,6 +24,8 @@ extension APIService {
             case .network: text = try Self.text(try await exchange.requiredBody(API.NetworkPolicy.self).checked())
             case .privileges: text = try Self.text(try await exchange.requiredBody(API.PrivilegesPolicy.self))
             case .resources: text = try Self.text(try await exchange.requiredBody(API.ResourcesPolicy.self))
+            case .checkpoints:
+                text = try Self.text(try await exchange.requiredBody(API.CheckpointsPolicy.self).checked())
             }
             try await control.setPolicy(sprite, kind, text)
             try await exchange.send(.noContent)
@@ -57,10 +59,21 @@ extension PolicyKind {
         case .network: #"{"rules":[]}"#
         case .privileges: #"{"devices":[],"noNewPrivileges":false,"profile":""}"#
         case .resources: "{}"
+        case .checkpoints: #"{"before_exec":false,"every_minutes":0}"#
         }
     }
 
     var methods: [String] { self == .network ? ["GET", "HEAD", "POST"] : ["GET", "HEAD", "POST", "DELETE"] }
+}
+
+extension API.CheckpointsPolicy {
+    func checked() throws -> API.CheckpointsPolicy {
+        if let minutes = everyMinutes, minutes != 0, !(0.05...10080).contains(minutes) {
+            throw SpriteError(
+                .invalidRequest, "invalid policy: every_minutes is \(minutes), use 0.05 to 10080, or 0 for never")
+        }
+        return self
+    }
 }
 
 extension API.NetworkPolicy {

@@ -24,7 +24,8 @@ struct CheckpointInfo: AsyncParsableCommand {
         try Table.fields([
             ("id", checkpoint.id), ("created", checkpoint.createTime), ("comment", checkpoint.comment ?? "-"),
             ("from", checkpoint.sourceID ?? "-"), ("history", checkpoint.history?.joined(separator: " ") ?? "-"),
-            ("automatic", checkpoint.isAutomatic == true ? "yes" : "no"),
+            ("automatic", checkpoint.isAutomatic == true ? "yes" : "no"), ("reason", checkpoint.reason ?? "-"),
+            ("pinned", checkpoint.isPinned == true ? "yes" : "no"),
             ("flush", time(checkpoint.flushMilliseconds)), ("snapshot", time(checkpoint.snapshotMilliseconds)),
         ])
     }

@@ -25,8 +25,9 @@ struct CheckpointList: AsyncParsableCommand {
         if json { return try printJSON(checkpoints) }
         var table = Table("ID", "CREATED", "FROM", "COMMENT")
         for checkpoint in checkpoints {
+            let pin = checkpoint.isPinned == true ? " (pinned)" : ""
             table.add(
-                checkpoint.id, ago(checkpoint.createTime), checkpoint.sourceID ?? "-", checkpoint.comment ?? "")
+                checkpoint.id + pin, ago(checkpoint.createTime), checkpoint.sourceID ?? "-", checkpoint.comment ?? "")
         }
         try table.print()
     }
