@@ -31,6 +31,7 @@ final class Bench {
         case .written: try await checkpointAfterWriting()
         case .restore: try await restore()
         case .fork: try await fork()
+        case .diff: try await diff()
         case .throughput: try await throughput()
         case .sprites: try await manySprites()
         case .checkpoints: try await manyCheckpoints()

@@ -76,7 +76,7 @@ struct BenchCommand: AsyncParsableCommand {
 /// Rows that share their preparation.
 enum BenchGroup: String, CaseIterable, ExpressibleByArgument, Sendable {
     // Memory first: a daemon that was busy before has free memory of its own, which hides what sprites take.
-    case memory, create, exec, checkpoint, inside, written, restore, fork, throughput, sprites, checkpoints, disk
+    case memory, create, exec, checkpoint, inside, written, restore, fork, diff, throughput, sprites, checkpoints, disk
 
     static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
 }

@@ -14,7 +14,12 @@ package enum Help {
         checkpoints delete ID                 not undoable
         restore ID [--then COMMAND]           put the whole disk back. Every process ends, this one too; the sprite
                                               starts again, then services, then COMMAND. What was replaced is kept.
+        restore ID --path PATH                bring one file or directory back; nothing ends
         undo [--then COMMAND]                 take the last restore back (= restore --undo)
+        checkpoints diff FROM [TO] [PATH] [--stat|--patch]    what differs; TO is the live state without
+        try [--check COMMAND] [--dry-run] [--timeout S] -- COMMAND ARG...
+                                              run COMMAND and show what it changed. If it or --check fails, the whole
+                                              disk is put back, which ends every process. --dry-run: in a copy
 
         services list | get NAME
         services create NAME [--http-port N] [--dir D] [--env K=V] [--needs A,B] [--duration 5s] -- COMMAND ARG...

@@ -127,6 +127,7 @@ extension Lifecycle: SpriteControl {
             throw SpriteError(.notFound, "cannot undo: sprite '\(name)' was never restored")
         }
         if let path = newest.path {
+            await progress("Restoring \(path)...")
             return try await restorePath(machine, name, path, from: newest.id, removesAbsent: true).replaced
         }
         return try await restore(machine, name, progress) { newest.id }

@@ -9,7 +9,10 @@ extension Lifecycle {
         onEvent: @escaping @Sendable (AttemptEvent) async throws -> Void
     ) async throws -> AttemptOutcome {
         let machine = try machine(name)
-        guard !request.isDryRun else { return try await dryRun(machine, request, onEvent) }
+        // What runs in a fork of a try could make forks of that, and so on.
+        guard await !machine.sprite.isEphemeral else {
+            throw SpriteError(.conflict, "cannot try a command: '\(name)' is itself a fork that will be dropped")
+        }
         guard await machine.claimAttempt() else {
             throw SpriteError(
                 .conflict,
@@ -17,7 +20,9 @@ extension Lifecycle {
                     + "wait until it is done")
         }
         do {
-            let outcome = try await attempt(machine, name, request, onEvent)
+            let outcome =
+                request.isDryRun
+                ? try await dryRun(machine, request, onEvent) : try await attempt(machine, name, request, onEvent)
             await machine.endAttempt()
             return outcome
         } catch {

@@ -288,3 +288,23 @@ def test_tasks_from_inside_and_outside(api: Api, sprite: str) -> None:
     for number in range(99):
         assert api.call("PUT", f"/v1/sprites/{sprite}/tasks/t{number}", json={})
     assert api.call("PUT", f"/v1/sprites/{sprite}/tasks/one-more", 429, json={}).json()["error"] == "limit_reached"
+
+
+def test_states_from_inside(api: Api, sprite: str) -> None:
+    shell(api, sprite, "echo one > file")
+    assert env(api, sprite, "checkpoints", "create").text == "v1\n"
+    shell(api, sprite, "echo three > file")
+    assert env(api, sprite, "checkpoints", "diff", "v1").text == "M  /home/sprite/file  content\n"
+    assert "+three" in env(api, sprite, "diff", "v1", "--patch", "/home").text
+    done = env(api, sprite, "restore", "v1", "--path", "/home/sprite/file")
+    assert done.code == 0 and shell(api, sprite, "cat file") == "one\n", done
+    assert env(api, sprite, "undo").code == 0
+    assert shell(api, sprite, "cat file") == "three\n"
+    done = env(api, sprite, "try", "--check", "grep -q 4 file", "--", "sh", "-c", "echo 4 > file; printf '\\377'")
+    assert (done.code, done.stdout) == (0, b"\xff") and b"kept" in done.stderr, done
+    done = env(api, sprite, "try", "--dry-run", "--", "sh", "-c", "rm file; exit 3")
+    assert done.code == 3 and b"D  /home/sprite/file" in done.stderr, done
+    assert shell(api, sprite, "cat file") == "4\n"
+    # What fails ends everything, the caller too; what it did is gone.
+    assert env(api, sprite, "try", "--", "sh", "-c", "rm file; exit 3").code != 0
+    eventually(lambda: shell(api, sprite, "cat file || :") == "4\n", "the state is rolled back", 20)

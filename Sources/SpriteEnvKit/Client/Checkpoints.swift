@@ -12,6 +12,7 @@ enum Checkpoints {
         case "list", "ls", nil: return try list(rest)
         case "info", "get": return try info(rest)
         case "restore": return try restore(rest)
+        case "diff": return try States.diff(rest)
         case "delete", "rm": return try delete(rest)
         case .some(let name): throw usage("there is no 'checkpoints \(name)'")
         }
@@ -71,7 +72,10 @@ enum Checkpoints {
     }
 
     static func restore(_ arguments: ArraySlice<String>) throws -> Int32 {
-        let arguments = try Arguments(arguments, options: ["--then"], flags: ["--no-wait", "--undo"])
+        let arguments = try Arguments(arguments, options: ["--then", "--path"], flags: ["--no-wait", "--undo"])
+        if let path = arguments.value("--path") {
+            return try States.restorePath(try arguments.one("checkpoint, such as v1"), path, arguments.isJSON)
+        }
         if arguments.has("--undo") {
             try arguments.none()
             return try begin("/v1/restore/undo", arguments)

@@ -7,8 +7,7 @@ import Glibc
 package enum ClientCommand {
     package static let names: Set<String> = [
         "checkpoints", "checkpoint", "restore", "undo", "services", "service", "tasks", "task", "logs", "info",
-        "policy",
-        "curl", "mcp",
+        "policy", "diff", "try", "curl", "mcp",
     ]
 
     /// Returns the exit code: 0, 1 for a failure (a sentence is on standard error), 2 for wrong usage.
@@ -24,6 +23,8 @@ package enum ClientCommand {
             case "checkpoints", "checkpoint": return try Checkpoints.run(rest)
             case "restore": return try Checkpoints.restore(rest)
             case "undo": return try Checkpoints.undo(rest)
+            case "diff": return try States.diff(rest)
+            case "try": return try States.attempt(rest)
             case "services", "service": return try Services.run(rest)
             case "tasks", "task": return try Tasks.run(rest)
             case "logs": return try Services.logs(rest)

@@ -28,7 +28,7 @@ extension APIService {
             throw SpriteError(
                 .notFound,
                 "cannot find '\(exchange.target.path)': this socket reaches only the sprite it is in; its paths are "
-                    + "/v1/info, /v1/checkpoint, /v1/checkpoints, /v1/restore, /v1/services, /v1/tasks and /v1/policy; "
+                    + "/v1/info, /v1/checkpoint, /v1/checkpoints, /v1/restore, /v1/diff, /v1/try, /v1/services, /v1/tasks and /v1/policy; "
                     + "see /.sprite/llm.txt")
         }
         guard route.methods.contains(exchange.method) else {
@@ -38,6 +38,9 @@ extension APIService {
         try await RequestOrigin.$current.withValue(.inside(user: caller.user)) {
             switch route {
             case .health: try await exchange.send(json: ["status": "ok", "version": configuration.version])
+            case .restore(.some(let id)) where try exchange.target.query()["path"]?.isEmpty == false:
+                // Nothing ends, so the answer is that of outside.
+                try await perform(.restore(caller.name.rawValue, id: id), exchange)
             case .restore(let id): try await restoreFromInside(exchange, caller, id)
             case .lastRestore:
                 guard let report = inside.lastRestore(caller.sprite) else {

@@ -39,7 +39,7 @@ enum InsideRoute: Sendable, Equatable {
 
     /// First parts of paths that lead to the sprite itself and change nothing outside it.
     private static let sections: Set<String> = [
-        "checkpoint", "checkpoints", "services", "tasks", "policy", "restore", "logs", "diff",
+        "checkpoint", "checkpoints", "services", "tasks", "policy", "restore", "logs", "diff", "try",
     ]
 
     var methods: [String] {
