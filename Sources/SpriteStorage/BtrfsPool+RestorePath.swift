@@ -22,6 +22,10 @@ extension BtrfsPool {
     ) async throws -> RestoredPath {
         try await blocking { [self] in
             try poolOperation("restore \(shown(path))") {
+                guard path != [0x2F] else {
+                    throw SpriteError(
+                        .invalidRequest, "cannot restore the path /: restore the whole checkpoint instead")
+                }
                 let snapshot = try openSource(.checkpoint(sprite, checkpoint))
                 let state = try TreeState(view: Descriptor(owning: openView(snapshot, base, middle: layer)), subvolume: snapshot)
                 let root = try Descriptor.open("/proc/\(processID)/root", O_RDONLY | O_DIRECTORY)
@@ -148,9 +152,6 @@ private struct RestoreTarget {
     init(_ path: [UInt8], _ root: Descriptor) throws {
         self.path = path
         let parts = path.split(separator: 0x2F).map(Array.init)
-        guard !parts.isEmpty else {
-            throw SpriteError(.invalidRequest, "cannot restore the path /: restore the whole checkpoint instead")
-        }
         var count = parts.count - 1
         while true {
             let directory = Array(parts[..<count].joined(separator: [0x2F]))

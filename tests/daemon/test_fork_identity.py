@@ -8,7 +8,7 @@ from support.api import Api, Json
 from support.exec import root_shell, shell
 from support.fixtures import fresh_name
 
-KEYGEN = "#!/bin/sh\\n[ \\\"$1\\\" = -A ] && for kind in rsa ed25519; do echo new > /etc/ssh/ssh_host_${kind}_key; done\\n"
+KEYGEN = b'#!/bin/sh\n[ "$1" = -A ] && for kind in rsa ed25519; do echo new > /etc/ssh/ssh_host_${kind}_key; done\n'
 
 
 def fork(api: Api, source: str, name: str, **body: object) -> Json:
@@ -23,10 +23,10 @@ def test_a_fork_has_an_identity_of_its_own(api: Api, new_sprite: Callable[..., s
     script = (
         "echo 0123456789abcdef0123456789abcdef > /etc/machine-id; mkdir -p /etc/ssh /var/lib/dbus /var/lib/redis /home/sprite/repo/.git;"
         " cp /etc/machine-id /var/lib/dbus/machine-id; echo old > /etc/ssh/ssh_host_rsa_key; echo old > /etc/ssh/ssh_host_rsa_key.pub;"
-        f' printf "{KEYGEN}" > /usr/bin/ssh-keygen; chmod 755 /usr/bin/ssh-keygen;'
+        " cat > /usr/bin/ssh-keygen; chmod 755 /usr/bin/ssh-keygen;"
         " echo 1 > /var/lib/redis/redis.pid; touch /home/sprite/repo/.git/index.lock /home/sprite/repo/kept.pid.txt"
     )
-    root_shell(api, sprite, script)
+    root_shell(api, sprite, script, input=KEYGEN)
     try:
         report = fork(api, sprite, name)["identity"]
         assert report["renewed"] == ["hostname", "/etc/machine-id", "/var/lib/dbus/machine-id"]
