@@ -19,7 +19,8 @@ extension Bench {
                 sprite,
                 "for i in $(seq 100); do for j in 1 2 3 4 5 6 7; do echo y > many/$i/$j; done;"
                     + " chmod 600 many/$i/8; rm many/$i/9; echo new > many/$i/new; done;")
-            for (name, to) in [("the live state", "current"), ("a checkpoint", try await sprite.createCheckpoint().id)] {
+            for (name, to) in [("the live state", "current"), ("a checkpoint", try await sprite.createCheckpoint().id)]
+            {
                 var options = DiffOptions(from: first)
                 options.to = to
                 let wanted = options

@@ -129,7 +129,8 @@ package protocol TreeStorageDriver: Sendable {
     ///   - processID: PID 1 of the sprite; its root is where it sees its disk.
     ///   - removesAbsent: What the checkpoint does not have is removed; otherwise it is `.notFound`.
     func restorePath(
-        _ path: [UInt8], of sprite: SpriteID, base: BaseName, layer: String?, from checkpoint: CheckpointID, processID: Int32,
+        _ path: [UInt8], of sprite: SpriteID, base: BaseName, layer: String?, from checkpoint: CheckpointID,
+        processID: Int32,
         removesAbsent: Bool
     ) async throws -> RestoredPath
     /// Removes what a ``restorePath(_:of:base:layer:from:processID:removesAbsent:)`` left that a crash interrupted.

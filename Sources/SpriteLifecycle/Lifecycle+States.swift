@@ -28,7 +28,8 @@ extension Lifecycle: StateControl {
                 try Task.checkCancellation()
                 let sprite = await machine.sprite
                 return try await drivers.trees.changes(
-                    base: sprite.base, layer: try await layerPath(sprite, drivers), from: sources.from, to: sources.to, options: options)
+                    base: sprite.base, layer: try await layerPath(sprite, drivers), from: sources.from, to: sources.to,
+                    options: options)
             }
         }
         return TreeDiff(from: from, to: to, changes: changes)
@@ -70,7 +71,8 @@ extension Lifecycle: StateControl {
         let report = IdentityBox()
         let machine = try await fork(origin, sprite, checkpoint) { [drivers] in
             if keepsIdentity { return }
-            await report.set(try await drivers.trees.renewIdentity(
+            await report.set(
+                try await drivers.trees.renewIdentity(
                     sprite.id, base: sprite.base, layer: try await layerPath(sprite, drivers)))
         } settle: { [drivers] in
             guard await report.value.needsHostKeys else { return }

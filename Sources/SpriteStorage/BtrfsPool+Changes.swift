@@ -57,7 +57,8 @@ extension BtrfsPool {
     // MARK: Comparing
 
     private func compare(
-        base: BaseName, layer: String?, from: DiskSource, to: DiskSource, options: TreeDiffOptions, _ watch: ComparisonWatch
+        base: BaseName, layer: String?, from: DiskSource, to: DiskSource, options: TreeDiffOptions,
+        _ watch: ComparisonWatch
     ) throws -> [TreeChange] {
         try withState(from) { old in
             try withState(to) { new in

@@ -27,7 +27,8 @@ extension BtrfsPool {
                         .invalidRequest, "cannot restore the path /: restore the whole checkpoint instead")
                 }
                 let snapshot = try openSource(.checkpoint(sprite, checkpoint))
-                let state = try TreeState(view: Descriptor(owning: openView(snapshot, base, middle: layer)), subvolume: snapshot)
+                let state = try TreeState(
+                    view: Descriptor(owning: openView(snapshot, base, middle: layer)), subvolume: snapshot)
                 let root = try Descriptor.open("/proc/\(processID)/root", O_RDONLY | O_DIRECTORY)
                 try refuseMounts(path, processID)
                 let target = try RestoreTarget(path, root)

@@ -40,7 +40,8 @@ func `a stream is read the same however it is cut`(pieces: Int) throws {
     let a = Array("upper/a".utf8)
     #expect(
         try stream.commands(pieces: pieces) == [
-            .create(Array("o257-1-0".utf8)), .rename(from: Array("o257-1-0".utf8), to: a), .content(a, 4096..<4106), .end,
+            .create(Array("o257-1-0".utf8)), .rename(from: Array("o257-1-0".utf8), to: a), .content(a, 4096..<4106),
+            .end,
         ])
 }
 

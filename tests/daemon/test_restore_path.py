@@ -108,7 +108,18 @@ def test_others_who_exchange_it_all_the_time_see_only_whole_states(api: Api, spr
     shell(api, sprite, "mkdir app; for i in $(seq 200); do echo old > app/$i; done")
     api.checkpoint(sprite)
     shell(api, sprite, "for i in $(seq 200); do echo new > app/$i; done")
-    watch = "import os\nseen = set()\nwhile not os.path.exists('stop'):\n    try:\n        f = os.open('app', 0)\n        a = len(os.listdir(f)); os.close(f); seen.add(a)\n    except OSError as e: seen.add(str(e))\nprint(sorted(map(str, seen)))\n"
+    watch = """
+import os
+seen = set()
+while not os.path.exists("stop"):
+    try:
+        folder = os.open("app", 0)
+        seen.add(str(len(os.listdir(folder))))
+        os.close(folder)
+    except OSError as error:
+        seen.add(str(error))
+print(sorted(seen))
+"""
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(run(api, sprite, "python3", "-c", watch, timeout=60).text))
     thread.start()

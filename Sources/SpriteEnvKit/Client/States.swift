@@ -27,7 +27,9 @@ enum States {
             let isEnd = line["type"]?.text == "complete"
             if isEnd { code = 0 }
             if arguments.isJSON { return put(bytes + [0x0A]) }
-            if isEnd { return put(summary(line["stat"]) + "\n", arguments.has("--stat") ? STDOUT_FILENO : STDERR_FILENO) }
+            if isEnd {
+                return put(summary(line["stat"]) + "\n", arguments.has("--stat") ? STDOUT_FILENO : STDERR_FILENO)
+            }
             if arguments.has("--patch"), let patch = line["patch"]?.text { return put(patch) }
             put((arguments.has("--patch") ? "# " : "") + text(line) + "\n")
         }
