@@ -144,21 +144,21 @@ int clinux_path_only(void) { return O_PATH; }
 // A descriptor opened with O_PATH has no fgetxattr(2); its link in /proc names the same file.
 static void place(int descriptor, char path[32]) { snprintf(path, 32, "/proc/self/fd/%d", descriptor); }
 
-int64_t clinux_get_attribute(int descriptor, const char *name, void *value, size_t count) {
+int64_t clinux_entry_attribute(int descriptor, const char *name, void *value, size_t count) {
     char path[32];
     place(descriptor, path);
     ssize_t result = getxattr(path, name, value, count);
     return result < 0 ? -errno : result;
 }
 
-int64_t clinux_list_attributes(int descriptor, char *names, size_t count) {
+int64_t clinux_entry_attributes(int descriptor, char *names, size_t count) {
     char path[32];
     place(descriptor, path);
     ssize_t result = listxattr(path, names, count);
     return result < 0 ? -errno : result;
 }
 
-int clinux_set_attribute(int descriptor, const char *name, const void *value, size_t count) {
+int clinux_set_entry_attribute(int descriptor, const char *name, const void *value, size_t count) {
     char path[32];
     place(descriptor, path);
     return setxattr(path, name, value, count, 0) < 0 ? -errno : 0;

@@ -190,7 +190,7 @@ struct TreeCopy {
         try system("set mode of \(shown(path))") { fchmod(made.number, mode_t(entry.mode & 0o7777)) }
         for (name, value) in try state.attributes(path) {
             // A filesystem that cannot keep one loses that, not the file.
-            _ = withPath(name) { clinux_set_attribute(made.number, $0, value, value.count) }
+            _ = withPath(name) { clinux_set_entry_attribute(made.number, $0, value, value.count) }
         }
         var times = [timespec(tv_sec: 0, tv_nsec: Int(UTIME_OMIT_VALUE)), time(entry)]
         try system("set times of \(shown(path))") { futimens(made.number, &times) }

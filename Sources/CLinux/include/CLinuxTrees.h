@@ -44,9 +44,9 @@ int clinux_path_only(void);
 
 /// getxattr(2), listxattr(2) and setxattr(2) on what a descriptor names, also one opened with O_PATH.
 /// They return bytes, or -errno.
-int64_t clinux_get_attribute(int descriptor, const char *name, void *value, size_t count);
-int64_t clinux_list_attributes(int descriptor, char *names, size_t count);
-int clinux_set_attribute(int descriptor, const char *name, const void *value, size_t count);
+int64_t clinux_entry_attribute(int descriptor, const char *name, void *value, size_t count);
+int64_t clinux_entry_attributes(int descriptor, char *names, size_t count);
+int clinux_set_entry_attribute(int descriptor, const char *name, const void *value, size_t count);
 
 /// readlinkat(2) of the link that a descriptor opened with O_PATH names. Returns bytes, or -errno.
 int64_t clinux_read_link(int descriptor, char *target, size_t count);

@@ -160,7 +160,7 @@ final class TreeState {
 
     private func attribute(_ name: String, of entry: Descriptor) -> [UInt8]? {
         var value = [UInt8](repeating: 0, count: 4096)
-        let count = clinux_get_attribute(entry.number, name, &value, value.count)
+        let count = clinux_entry_attribute(entry.number, name, &value, value.count)
         return count < 0 ? nil : Array(value[..<Int(count)])
     }
 
@@ -211,10 +211,10 @@ func sortedNames(in directory: Descriptor) throws -> [[UInt8]] {
 
 /// Extended attributes without those of the overlay and of security modules of the host.
 func visibleAttributes(_ entry: Descriptor) -> [[UInt8]: [UInt8]] {
-    let needed = clinux_list_attributes(entry.number, nil, 0)
+    let needed = clinux_entry_attributes(entry.number, nil, 0)
     guard needed > 0 else { return [:] }
     var list = [CChar](repeating: 0, count: 64 << 10)
-    let count = clinux_list_attributes(entry.number, &list, list.count)
+    let count = clinux_entry_attributes(entry.number, &list, list.count)
     guard count > 0 else { return [:] }
     var result: [[UInt8]: [UInt8]] = [:]
     var value = [UInt8](repeating: 0, count: 64 << 10)
@@ -224,7 +224,7 @@ func visibleAttributes(_ entry: Descriptor) -> [[UInt8]: [UInt8]] {
         guard text.hasPrefix("user.") || text == "security.capability" || text.hasPrefix("system.posix_acl_") else {
             continue
         }
-        let size = withPath(name) { clinux_get_attribute(entry.number, $0, &value, value.count) }
+        let size = withPath(name) { clinux_entry_attribute(entry.number, $0, &value, value.count) }
         if size >= 0 { result[name] = Array(value[..<Int(size)]) }
     }
     return result
