@@ -28,6 +28,12 @@ package struct Recipe: Sendable, Hashable {
         package var path: String
         /// Folder of the wheel that becomes `path`; nil: all of it.
         package var folder: String?
+
+        package init(requirement: String, path: String, folder: String? = nil) {
+            self.requirement = requirement
+            self.path = path
+            self.folder = folder
+        }
     }
 
     /// - Throws: ``SpriteError`` with `.invalidRequest` and the line or the key that is wrong.
