@@ -129,7 +129,7 @@ extension LayerStore {
         do {
             output = try runTool(
                 try JuiceFS.program(),
-                ["sync", "--metrics", "127.0.0.1:0", "--threads", "16", "--dirs"] + options + [from, to],
+                ["sync", "--metrics", "127.0.0.1:0", "--threads", "16"] + options + [from, to],
                 environment: JuiceFS.environment())
         } catch let failure as ToolFailure {
             throw SpriteError(.internalError, "cannot \(verb): \(reason(failure.standardError, store))", cause: failure)
