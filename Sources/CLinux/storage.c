@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 int clinux_loop_inspect(int descriptor, clinux_loop_facts *facts) {
@@ -85,6 +86,12 @@ int64_t clinux_next_inode(const char *folder) {
     int64_t result = fstat(file, &facts) < 0 ? -errno : (int64_t)facts.st_ino;
     close(file);
     return result;
+}
+
+int clinux_attribute_is(int file, const char *name, const char *text) {
+    char value[64];
+    ssize_t count = fgetxattr(file, name, value, sizeof value);
+    return count >= 0 && (size_t)count == strlen(text) && memcmp(value, text, (size_t)count) == 0;
 }
 
 int clinux_open_in_root(int root, const char *path, int flags, mode_t mode) {

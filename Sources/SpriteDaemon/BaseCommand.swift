@@ -57,26 +57,25 @@ struct BaseBuild: AsyncParsableCommand {
     var packages: [String] = []
     @Option(name: .customLong("init"), help: "What runs as PID 1: sprite, systemd, openrc or s6. (default: sprite)")
     var initSystem: String?
-    @Flag(help: "Replace a base of that name; sprites that run keep what they began with.")
-    var replace = false
 
     func run() async throws {
         let initSystem = try initSystem.map(InitSystem.init(text:)) ?? .sprite
-        let catalog = try await pool.open().catalog
+        let (catalog, names) = try await pool.open()
         let line = ProgressLine()
         let info = try await catalog.build(
             BuildOptions(
                 name: try name.map { try BaseName($0) }, distro: distro, suite: suite, mirror: mirror,
-                packages: packages, isReplacing: replace, initSystem: initSystem),
+                packages: packages, initSystem: initSystem),
             progress: { line.show($0) })
         line.end()
+        try await removeUnused(info, catalog, names)
         say("built \(info.name): \(describe(info))")
     }
 }
 
 struct BaseImport: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "import", abstract: "Import a base from an image.",
+        commandName: "import", abstract: "Import a base from an image, or a new version of a base.",
         discussion: "Takes an OCI image layout (a folder or a tar), an archive of `docker save`, or the tar of a root.")
 
     @OptionGroup var pool: PoolOptions
@@ -86,8 +85,6 @@ struct BaseImport: AsyncParsableCommand {
     var kind: String?
     @Option(name: .customLong("init"), help: "What runs as PID 1: sprite, systemd, openrc or s6. (default: sprite)")
     var initSystem: String?
-    @Flag(help: "Replace a base of that name; sprites that run keep what they began with.")
-    var replace = false
     @Argument(help: "File or folder of the image.")
     var path: String
 
@@ -100,12 +97,13 @@ struct BaseImport: AsyncParsableCommand {
             }
             return kind
         }
-        let catalog = try await pool.open().catalog
+        let (catalog, names) = try await pool.open()
         let line = ProgressLine()
         let info = try await catalog.importImage(
-            path, as: try BaseName(name), kind: imageKind, isReplacing: replace, initSystem: initSystem,
+            path, as: try BaseName(name), kind: imageKind, initSystem: initSystem,
             progress: { line.show($0) })
         line.end()
+        try await removeUnused(info, catalog, names)
         say("imported \(info.name): \(describe(info))")
     }
 }
@@ -134,16 +132,25 @@ struct BaseList: AsyncParsableCommand {
 }
 
 struct BaseRemove: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "remove", abstract: "Remove a base no sprite uses.")
+    static let configuration = CommandConfiguration(
+        commandName: "remove", abstract: "Remove a base, or one version, that no sprite uses.")
 
     @OptionGroup var pool: PoolOptions
-    @Argument(help: "Name of the base.")
+    @Argument(help: "Name of the base, for every version, or such as debian@2 for one.")
     var name: String
 
     func run() async throws {
         let (catalog, names) = try await pool.open()
         let inUse = try await Registry(path: names.registryPath).basesInUse()
         try await catalog.remove(try BaseName(name), inUse: inUse)
+    }
+}
+
+/// Older versions of what was just made, as far as neither a sprite nor a checkpoint needs them.
+private func removeUnused(_ made: BaseInfo, _ catalog: BaseCatalog, _ names: HostNames) async throws {
+    let inUse = try await Registry(path: names.registryPath).basesInUse()
+    for old in try await catalog.removeUnused(try BaseName(made.name), inUse: inUse) {
+        complain("removed \(old): nothing uses it, and \(made.name) takes its place")
     }
 }
 

@@ -40,6 +40,8 @@ package protocol StorageDriver: Sendable {
     func openCheckpointRoot(
         _ sprite: SpriteID, base: BaseName, layer: String?, _ checkpoint: CheckpointID
     ) async throws -> Int32
+    /// What of the base `to` the sprite's own files hide, as far as it differs from `from`.
+    func shadowedFiles(_ sprite: SpriteID, from: BaseName, to: BaseName) async throws -> ShadowReport
     /// A small file of the daemon's in the sprite's disk: snapshots carry it, nothing inside can reach it.
     /// Nil if there is none.
     func readDiskFile(_ sprite: SpriteID, _ name: String) async throws -> [UInt8]?

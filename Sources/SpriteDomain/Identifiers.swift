@@ -84,12 +84,16 @@ package struct CheckpointID: Hashable, Sendable, CustomStringConvertible {
     package var description: String { rawValue }
 }
 
-/// The name of an imported base, such as `debian-bookworm`; also a directory name in the pool.
+/// The name of an imported base, such as `debian-bookworm`, or one version of it, such as `debian-bookworm@2`; also a
+/// directory name in the pool.
+///
+/// The first version has the bare name there. A bare name that somebody asks for means the newest version.
 package struct BaseName: Hashable, Sendable, CustomStringConvertible {
     package let rawValue: String
 
     package init(_ text: String) throws {
-        let bytes = Array(text.utf8)
+        let parts = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+        let bytes = Array((parts.first ?? "").utf8)
         let allowed = bytes.allSatisfy {
             ($0 >= 0x30 && $0 <= 0x39) || ($0 >= 0x61 && $0 <= 0x7A) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
         }
@@ -99,8 +103,38 @@ package struct BaseName: Hashable, Sendable, CustomStringConvertible {
                 "invalid base name: use 1 to \(Limits.baseNameBytesMax) of a-z, 0-9, '.', '_' and '-', "
                     + "not beginning with '.' or '-'")
         }
+        if parts.count == 2 {
+            guard let version = UInt32(parts[1]), version > 0, String(version) == parts[1] else {
+                throw SpriteError(
+                    .invalidRequest,
+                    "invalid base name: after '@' stands the number of a version, such as \(parts[0])@2")
+            }
+        }
         rawValue = text
     }
 
+    private init(unchecked: String) { rawValue = unchecked }
+
+    /// One version, under the name that it has in the pool.
+    package init(family: BaseName, version: UInt32) {
+        let bare = family.bare
+        self.init(unchecked: version == 1 ? bare : "\(bare)@\(version)")
+    }
+
+    private var bare: String { String(rawValue.prefix { $0 != "@" }) }
+    /// All versions of this base.
+    package var family: BaseName { BaseName(unchecked: bare) }
+    /// Whether it names a version in so many words.
+    package var isVersion: Bool { rawValue.contains("@") }
+    package var version: UInt32 { UInt32(rawValue.drop { $0 != "@" }.dropFirst()) ?? 1 }
     package var description: String { rawValue }
+}
+
+extension Sequence<BaseName> {
+    /// The base that somebody means by this name: that version, or the newest; nil if there is none.
+    package func resolve(_ wanted: BaseName) -> BaseName? {
+        let family = filter { $0.family == wanted.family }
+        guard wanted.isVersion else { return family.max { $0.version < $1.version } }
+        return family.first { $0.version == wanted.version }
+    }
 }

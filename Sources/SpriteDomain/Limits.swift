@@ -42,6 +42,8 @@ package enum Limits {
     /// Control groups that an init system may make in its sprite: systemd takes one for each unit.
     package static let groupsInSpriteMax = 4096
     package static let groupDepthInSpriteMax = 32
+    /// Files that the report of a base's upgrade lists; all are counted.
+    package static let shadowedFilesMax = 1000
     /// How long an init system of a base may take to stop its services; what is left then is killed.
     package static let orderlyStopTimeout: Duration = .seconds(20)
     package static let memoryMiBMin = 32

@@ -149,10 +149,13 @@ package struct Checkpoint: Sendable, Hashable {
     package var flush: Duration
     /// Time of the snapshot itself, during which the sprite was held still.
     package var snapshot: Duration
+    /// The version of the base that the state lies on; nil: whatever the sprite has now.
+    package var base: BaseName?
     package init(
         sprite: SpriteID, id: CheckpointID, createdAt: Timestamp, comment: String? = nil, source: CheckpointID? = nil,
-        flush: Duration = .zero, snapshot: Duration = .zero
+        flush: Duration = .zero, snapshot: Duration = .zero, base: BaseName? = nil
     ) {
+        self.base = base
         self.sprite = sprite
         self.id = id
         self.createdAt = createdAt

@@ -47,6 +47,13 @@ package protocol SpriteControl: Sendable {
     /// Restores the state the last restore replaced. Throws `.notFound` if there was none.
     func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID
 
+    /// Puts another version of its base (nil: the newest) or another base under the sprite, which is stopped and started.
+    ///
+    /// The state before is kept as an automatic checkpoint; undoing a restore goes back to it and its base.
+    ///
+    /// - Parameter isTrial: Only reports.
+    func upgradeBase(_ name: SpriteName, to base: BaseName?, isTrial: Bool) async throws -> BaseUpgrade
+
     /// The policy's JSON as it was set; nil if it never was.
     func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String?
     /// Keeps a policy, or forgets it (nil). One for the network is in force when it returns.

@@ -19,14 +19,14 @@ package struct BaseCatalog: Sendable {
 
     /// Builds a base with mmdebstrap. Takes about a minute.
     ///
-    /// - Throws: `.unsupported` without mmdebstrap, `.alreadyExists`, `.internalError` with mmdebstrap's own words.
+    /// - Throws: `.unsupported` without mmdebstrap, `.internalError` with mmdebstrap's own words.
     package func build(_ options: BuildOptions, progress: @escaping BaseProgressHandler) async throws -> BaseInfo {
         let host = try await blocking { HostNetwork.ofThisHost() }
         let builder = try DebianBuilder(options, host)
         let name = try options.name ?? BaseName("\(builder.distro)-\(builder.suite)")
         logger.info("base build begins", metadata: ["base.name": "\(name)", "base.suite": "\(builder.suite)"])
         let source = "mmdebstrap \(builder.suite)"
-        let plan = Plan(name: name, isReplacing: options.isReplacing, source: source, initSystem: options.initSystem)
+        let plan = Plan(name: name, source: source, initSystem: options.initSystem)
         return try await make(plan, progress) { workspace in
             try builder.build(workspace, host, progress)
             let ofHost = builder.distro == host.release.distro && builder.suite == host.release.suite
@@ -39,10 +39,10 @@ package struct BaseCatalog: Sendable {
     /// - Parameter kind: Nil: found out from the content.
     /// - Throws: `.invalidRequest` for an image that is damaged, hostile or for another architecture.
     package func importImage(
-        _ path: String, as name: BaseName, kind: ImageKind? = nil, isReplacing: Bool = false,
-        initSystem: InitSystem = .sprite, progress: @escaping BaseProgressHandler
+        _ path: String, as name: BaseName, kind: ImageKind? = nil, initSystem: InitSystem = .sprite,
+        progress: @escaping BaseProgressHandler
     ) async throws -> BaseInfo {
-        let plan = Plan(name: name, isReplacing: isReplacing, source: fileName(path), initSystem: initSystem)
+        let plan = Plan(name: name, source: fileName(path), initSystem: initSystem)
         return try await make(plan, progress) { workspace in
             try ImageImporter(path: path, kind: kind, progress: progress).run(workspace)
             return HostNetwork.ofThisHost()
@@ -67,19 +67,34 @@ package struct BaseCatalog: Sendable {
         return info.initSystem ?? .sprite
     }
 
-    /// - Throws: `.conflict` if the base is one of `inUse`, `.notFound`.
+    /// Removes a version, or every version of a bare name.
+    ///
+    /// - Throws: `.conflict` if one of them is of `inUse`, `.notFound`.
     package func remove(_ name: BaseName, inUse: Set<BaseName>) async throws {
-        guard !inUse.contains(name) else {
-            throw SpriteError(
-                .conflict, "cannot remove base \(name): sprites use it; destroy them first, or import it anew instead")
+        let meant = try await store.baseDescriptions().map(\.name).filter {
+            $0.family == name.family && (!name.isVersion || $0.version == name.version)
         }
-        try await store.removeBase(name)
+        for version in meant where inUse.contains(version) {
+            throw SpriteError(
+                .conflict,
+                "cannot remove base \(version): sprites or checkpoints of them use it; move them to another version "
+                    + "(`sprite upgrade NAME --base`) or destroy them first")
+        }
+        guard !meant.isEmpty else { try await store.removeBase(name); return }
+        for version in meant { try await store.removeBase(version) }
+    }
+
+    /// Removes the versions before the newest one that nothing uses.
+    package func removeUnused(_ family: BaseName, inUse: Set<BaseName>) async throws -> [BaseName] {
+        let versions = try await store.baseDescriptions().map(\.name).filter { $0.family == family.family }
+        let old = versions.filter { $0 != versions.resolve(family.family) && !inUse.contains($0) }
+        for version in old { try await store.removeBase(version) }
+        return old
     }
 
     /// What a new base is made as.
     private struct Plan: Sendable {
         var name: BaseName
-        var isReplacing: Bool
         var source: String
         var initSystem: InitSystem
     }
@@ -89,8 +104,14 @@ package struct BaseCatalog: Sendable {
         _ fill: @escaping @Sendable (BaseWorkspace) throws -> HostNetwork
     ) async throws -> BaseInfo {
         let result = Result()
-        let name = plan.name
-        try await store.importBase(name, replacing: plan.isReplacing) { workspace in
+        guard !plan.name.isVersion else {
+            throw SpriteError(
+                .invalidRequest, "cannot make base \(plan.name): versions are numbered by themselves; leave out '@'")
+        }
+        // A further version of what is there; the older ones stay with the sprites that have them.
+        let newest = try await store.baseDescriptions().map(\.name).resolve(plan.name)
+        let name = BaseName(family: plan.name, version: (newest?.version ?? 0) + 1)
+        try await store.importBase(name, replacing: false) { workspace in
             let network = try fill(workspace)
             progress(BaseProgress("making it a base", fraction: 0.97))
             let tree = try RootTree(workspace.path)

@@ -62,18 +62,23 @@ extension BaseFinisher {
         if !tree.exists("/sbin/init"), tree.exists("/sbin/openrc-init") {
             try tree.link("/sbin/init", to: "openrc-init")
         }
+        // These do not say it, and can only fail.
+        for name in Self.hardwareServices { tree.remove("/etc/runlevels/sysinit/\(name)") }
         try tree.makeDirectory("/etc/rc.conf.d")
         try tree.write(
             "/etc/rc.conf.d/50-sprite.conf",
             """
             # A sprite has no hardware to look after; services that do so say that they are not for this.
             rc_sys="lxc"
+            rc_controller_cgroups="NO"
             # The console is read by the sprite's logs.
             rc_logger="NO"
             rc_nocolor="YES"
 
             """)
     }
+
+    private static let hardwareServices = ["cgroups", "hwclock.sh", "procps"]
 
     private func addS6Settings() throws {
         try tree.makeDirectory("/etc/s6/service")

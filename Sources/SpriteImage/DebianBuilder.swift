@@ -17,13 +17,12 @@ package struct BuildOptions: Sendable {
     package var mirror: String?
     /// In addition to the usual ones.
     package var packages: [String]
-    package var isReplacing: Bool
     /// What shall run as PID 1 in its sprites; its packages are added.
     package var initSystem: InitSystem
 
     package init(
         name: BaseName? = nil, distro: String? = nil, suite: String? = nil, mirror: String? = nil,
-        packages: [String] = [], isReplacing: Bool = false, initSystem: InitSystem = .sprite
+        packages: [String] = [], initSystem: InitSystem = .sprite
     ) {
         self.initSystem = initSystem
         self.name = name
@@ -31,7 +30,6 @@ package struct BuildOptions: Sendable {
         self.suite = suite
         self.mirror = mirror
         self.packages = packages
-        self.isReplacing = isReplacing
     }
 }
 

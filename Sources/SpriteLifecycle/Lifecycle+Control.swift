@@ -7,12 +7,8 @@ package import SpriteDomain
 extension Lifecycle: SpriteControl {
     package func create(_ creation: SpriteCreation) async throws -> SpriteView {
         try drivers.sandboxes.checkLimits(creation.limits)
-        let base = if let base = creation.base { base } else { try await defaultBase() }
-        guard try await drivers.storage.bases().contains(base) else {
-            throw SpriteError(
-                .notFound, "cannot create sprite: no base is named '\(base)'; `sprited base list` shows those there are"
-            )
-        }
+        let wanted = if let base = creation.base { base } else { try await defaultBase() }
+        let base = try await version(wanted, "create sprite")
         let now = Timestamp.now()
         let sprite = Sprite(
             id: .random(), name: creation.name, base: base, limits: creation.limits, idle: creation.idle,

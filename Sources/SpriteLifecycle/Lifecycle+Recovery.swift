@@ -107,6 +107,8 @@ extension Lifecycle {
             guard var sprite = try await drivers.registry.sprites().first(where: { $0.id == id }) else { return }
             let kept = keptState(replaced, of: sprite, for: target)
             sprite.source = target
+            let checkpoints = try await drivers.registry.checkpoints(id)
+            if let base = checkpoints.first(where: { $0.id == target })?.base { sprite.base = base }
             try await drivers.registry.complete(intent, .written(sprite, kept))
         }
     }

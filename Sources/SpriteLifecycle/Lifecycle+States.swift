@@ -67,7 +67,7 @@ extension Lifecycle: StateControl {
         _ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?, keepsIdentity: Bool
     ) async throws -> (view: SpriteView, identity: IdentityReport) {
         let origin = try machine(source)
-        let sprite = await origin.copy(as: name)
+        let sprite = try await copy(of: origin, as: name, at: checkpoint)
         let report = IdentityBox()
         let machine = try await fork(origin, sprite, checkpoint) { [drivers] in
             if keepsIdentity { return }
@@ -113,13 +113,20 @@ extension Lifecycle: StateControl {
             }, prepare: prepare, settle: settle)
     }
 
+    /// On the base that the state was made on.
+    private func copy(of origin: Machine, as name: SpriteName, at checkpoint: CheckpointID?) async throws -> Sprite {
+        var sprite = await origin.copy(as: name)
+        if let checkpoint, let base = try await origin.checkpoint(checkpoint).base { sprite.base = base }
+        return sprite
+    }
+
     /// A fork for one operation: with the host name of its origin, so that it differs from it in nothing, and gone at
     /// the next start of the daemon at the latest.
     func throwAway(_ origin: Machine, _ purpose: String, _ checkpoint: CheckpointID?) async throws -> Machine {
         let original = await origin.sprite
         let suffix = "\(SpriteID.random())".prefix(6)
         let prefix = original.name.rawValue.prefix(Limits.spriteNameBytesMax - purpose.utf8.count - 8)
-        var sprite = await origin.copy(as: try SpriteName("\(prefix)-\(purpose)-\(suffix)"))
+        var sprite = try await copy(of: origin, as: try SpriteName("\(prefix)-\(purpose)-\(suffix)"), at: checkpoint)
         sprite.isEphemeral = true
         sprite.hostname = original.hostname ?? original.name.rawValue
         return try await fork(origin, sprite, checkpoint)

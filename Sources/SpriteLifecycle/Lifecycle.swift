@@ -112,7 +112,9 @@ package actor Lifecycle {
                 }
                 var sprite = sprite
                 sprite.lastRunningAt = .now()
-                let initial = Checkpoint(sprite: sprite.id, id: .initial, createdAt: sprite.createdAt)
+                let initial = Checkpoint(
+                    sprite: sprite.id, id: .initial, createdAt: sprite.createdAt,
+                    base: source == .empty ? nil : sprite.base)
                 try await drivers.journal.span("registry.complete", sprite: sprite.id) {
                     try await drivers.registry.complete(intent, .written(sprite, initial))
                 }

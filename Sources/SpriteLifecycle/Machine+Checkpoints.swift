@@ -44,7 +44,7 @@ extension Machine {
         }
         var checkpoint = Checkpoint(
             sprite: id, id: checkpointID, createdAt: .now(), comment: comment, source: sprite.source,
-            flush: times.flush, snapshot: times.snapshot)
+            flush: times.flush, snapshot: times.snapshot, base: sprite.base)
         checkpoint.reason = reason
         checkpoint.path = path
         var sprite = sprite
@@ -71,7 +71,7 @@ extension Machine {
         return checkpoint
     }
 
-    private func undoCheckpoint(_ intent: Intent, _ checkpointID: CheckpointID) async {
+    func undoCheckpoint(_ intent: Intent, _ checkpointID: CheckpointID) async {
         await Task { [drivers, id, logger] in
             do {
                 try await drivers.storage.deleteSnapshot(id, checkpointID)
@@ -157,7 +157,7 @@ extension Machine {
     /// Exchanges the disk; returns the automatic checkpoint that keeps the replaced state. The caller holds the turn.
     func replaceDisk(with target: CheckpointID) async throws -> CheckpointID {
         try checkExists()
-        _ = try checkpoint(target)
+        let base = try checkpoint(target).base
         let replaced = CheckpointID.automatic(sprite.nextAutomatic)
         let intent = Intent.restore(id, from: target, replaced: replaced)
         try await drivers.registry.begin(intent)
@@ -172,6 +172,7 @@ extension Machine {
         }
         let kept = keptState(replaced, of: sprite, for: target)
         next.source = target
+        next.base = base ?? next.base
         try await drivers.registry.complete(intent, .written(next, kept))
         FaultPoint.restoreCompleted.reached()
         setSprite(next)
@@ -247,7 +248,7 @@ extension Machine {
 func keptState(_ replaced: CheckpointID, of sprite: Sprite, for target: CheckpointID) -> Checkpoint {
     var kept = Checkpoint(
         sprite: sprite.id, id: replaced, createdAt: .now(), comment: "replaced by restoring \(target)",
-        source: sprite.source)
+        source: sprite.source, base: sprite.base)
     kept.reason = .replaced
     return kept
 }

@@ -335,8 +335,9 @@ actor Machine {
         for new in wanted where !shelf.contains(new) {
             shelf.append(new)
             do {
+                let base = try checkpoint(new).base ?? sprite.base
                 let mount = try await drivers.storage.openCheckpointRoot(
-                    id, base: sprite.base, layer: try await mountedLayer(of: sprite, drivers), new)
+                    id, base: base, layer: try await mountedLayer(of: sprite, drivers), new)
                 defer { drivers.closeSocket(mount) }
                 try await drivers.sandboxes.showCheckpoint(sandbox, mount: mount, name: new.rawValue)
             } catch {

@@ -170,10 +170,13 @@ package struct Registry: RegistryDriver {
         }
     }
 
-    /// Bases of every sprite, also of those that are being made or destroyed.
+    /// Bases of every sprite, also of those that are being made or destroyed, and of every checkpoint.
     package func basesInUse() async throws -> Set<BaseName> {
         try await read { db in
-            Set(try String.fetchAll(db, sql: "SELECT DISTINCT base FROM sprites").map { try BaseName($0) })
+            Set(
+                try String.fetchAll(
+                    db, sql: "SELECT base FROM sprites UNION SELECT base FROM checkpoints WHERE base NOT NULL"
+                ).map { try BaseName($0) })
         }
     }
 

@@ -178,7 +178,8 @@ func decodeCheckpoint(_ row: Row) throws -> Checkpoint {
         comment: row["comment"],
         source: source.flatMap(CheckpointID.init),
         flush: .nanoseconds(row["flush_ns"] as Int64),
-        snapshot: .nanoseconds(row["snapshot_ns"] as Int64))
+        snapshot: .nanoseconds(row["snapshot_ns"] as Int64),
+        base: try (row["base"] as String?).map { try BaseName($0) })
     // A reason of a later version: kept like what somebody asked for.
     checkpoint.reason = CheckpointReason(rawValue: row["reason"]) ?? .requested
     checkpoint.isPinned = row["is_pinned"]
@@ -190,13 +191,13 @@ func insert(_ checkpoint: Checkpoint, _ db: Database) throws {
     try db.execute(
         sql: """
             INSERT OR REPLACE INTO checkpoints
-                (sprite, id, created_at, comment, source, flush_ns, snapshot_ns, reason, is_pinned, path)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                (sprite, id, created_at, comment, source, flush_ns, snapshot_ns, reason, is_pinned, path, base)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
         arguments: [
             checkpoint.sprite.rawValue, checkpoint.id.rawValue, checkpoint.createdAt.nanoseconds, checkpoint.comment,
             checkpoint.source?.rawValue, nanoseconds(checkpoint.flush), nanoseconds(checkpoint.snapshot),
-            checkpoint.reason.rawValue, checkpoint.isPinned, checkpoint.path,
+            checkpoint.reason.rawValue, checkpoint.isPinned, checkpoint.path, checkpoint.base?.rawValue,
         ])
 }
 

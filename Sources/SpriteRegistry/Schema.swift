@@ -101,6 +101,9 @@ enum Schema {
                         ADD COLUMN is_ephemeral INTEGER NOT NULL DEFAULT 0 CHECK (is_ephemeral IN (0, 1));
                     """)
         }
+        migrator.registerMigration("base of checkpoints") { db in
+            try db.execute(sql: "ALTER TABLE checkpoints ADD COLUMN base TEXT")
+        }
         return migrator
     }
 }

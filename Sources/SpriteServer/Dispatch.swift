@@ -113,6 +113,7 @@ extension APIService {
         case (.sprite(let text), _): try await destroySprite(exchange, try spriteName(text))
         case (.upgrade(let text), _): try await upgradeSprite(exchange, try spriteName(text))
         case (.fork(let text), _): try await forkSprite(exchange, try spriteName(text))
+        case (.base(let text), _): try await upgradeBase(exchange, try spriteName(text))
         case (.exec(let text), "GET"): try await listSessions(exchange, try spriteName(text))
         case (.exec(let text), _): try await execOverHTTP(exchange, try spriteName(text))
         case (.session(let text, _), _): try await getSession(exchange, try spriteName(text))

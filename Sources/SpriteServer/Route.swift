@@ -16,6 +16,7 @@ enum Route: Sendable, Equatable {
     case sprite(String)
     case upgrade(String)
     case fork(String)
+    case base(String)
     case exec(String)
     case session(String, id: String)
     case killSession(String, id: String)
@@ -66,6 +67,7 @@ enum Route: Sendable, Equatable {
         case (0, _): self = .sprite(name)
         case (1, "upgrade"): self = .upgrade(name)
         case (1, "fork"): self = .fork(name)
+        case (1, "base"): self = .base(name)
         case (1, "exec"): self = .exec(name)
         case (2, "exec"): self = .session(name, id: rest[1])
         case (3, "exec") where rest[2] == "kill": self = .killSession(name, id: rest[1])
@@ -110,7 +112,7 @@ enum Route: Sendable, Equatable {
         case .sprites: ["GET", "HEAD", "POST"]
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]
-        case .upgrade, .fork, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
+        case .upgrade, .fork, .base, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
         case .tasks: ["GET", "HEAD", "POST", "PUT"]
         case .task: ["GET", "HEAD", "PUT", "DELETE"]
         case .attempt, .race, .bisect: ["POST"]

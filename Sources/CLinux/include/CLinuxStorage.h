@@ -32,6 +32,9 @@ int clinux_btrfs_identity(int descriptor, uint8_t identity[16]);
 /// The number the next inode of the folder's filesystem or subvolume gets; it is used up by asking. Or -errno.
 int64_t clinux_next_inode(const char *folder);
 
+/// 1 if an extended attribute of the file is exactly this text, otherwise 0.
+int clinux_attribute_is(int file, const char *name, const char *text);
+
 /// openat2(2) with RESOLVE_IN_ROOT: symbolic links and `..` stay below `root`, as after chroot(2). Always O_CLOEXEC.
 /// Returns a descriptor or -errno.
 int clinux_open_in_root(int root, const char *path, int flags, mode_t mode);
