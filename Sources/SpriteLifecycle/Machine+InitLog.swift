@@ -60,6 +60,7 @@ private func initLogCommand(_ initSystem: InitSystem, since: Timestamp) -> [Stri
     return [
         "/bin/sh", "-c",
         "until [ -e /run/systemd/journal/stdout ]; do sleep 0.1; done; "
-            + "exec journalctl --since=@\(seconds).\(fraction) --lines=all --follow --output=json --no-pager --quiet",
+            + "exec journalctl --since=@\(seconds).\(fraction) --lines=all --follow --no-pager --quiet "
+            + "--output=short-iso-precise --no-hostname",
     ]
 }

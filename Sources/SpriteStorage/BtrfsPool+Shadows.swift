@@ -42,7 +42,8 @@ private struct ShadowWalk {
     mutating func visit(
         _ own: Descriptor, _ old: Descriptor?, _ new: Descriptor, _ path: String, depth: Int
     ) throws {
-        for name in try directoryNames("/proc/self/fd/\(own.number)") {
+        // By the base's names: their number is known, that of the sprite's own files is its own choice.
+        for name in try directoryNames("/proc/self/fd/\(new.number)") {
             guard let facts = look(own, name), let coming = look(new, name) else { continue }
             let place = "\(path)/\(name)"
             let isWhiteout = facts.st_mode & S_IFMT == S_IFCHR && facts.st_rdev == 0
@@ -53,16 +54,20 @@ private struct ShadowWalk {
                 }
                 continue
             }
-            let inner = try Descriptor(owning: system("open") { openat(own.number, name, folderFlags) })
+            guard let inner = enter(own, name), let newInner = enter(new, name) else { continue }
             if isOpaque(inner) {
                 add(place, .directory)
                 continue
             }
-            let newInner = try Descriptor(owning: system("open") { openat(new.number, name, folderFlags) })
-            let number = old.map { openat($0.number, name, folderFlags) } ?? -1
             guard depth < Self.depthMax else { continue }
-            try visit(inner, number < 0 ? nil : Descriptor(owning: number), newInner, place, depth: depth + 1)
+            try visit(inner, old.flatMap { enter($0, name) }, newInner, place, depth: depth + 1)
         }
+    }
+
+    /// Nil also for what whoever runs in the sprite has just taken away.
+    private func enter(_ folder: Descriptor, _ name: String) -> Descriptor? {
+        let number = openat(folder.number, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        return number < 0 ? nil : Descriptor(owning: number)
     }
 
     private mutating func add(_ path: String, _ kind: ShadowedFile.Kind) {
@@ -94,6 +99,8 @@ private struct ShadowWalk {
                 return false
             }
             return try content(old, name) != content(new, name)
+        // Whole and hidden: what is in it is not compared one by one.
+        case S_IFDIR: return true
         default: return false
         }
     }
@@ -117,5 +124,3 @@ private struct ShadowWalk {
         return bytes
     }
 }
-
-private let folderFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC

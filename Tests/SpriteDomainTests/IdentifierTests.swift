@@ -51,12 +51,25 @@ import Testing
         #expect(SpriteID(rawValue: text) == nil)
     }
 
-    @Test(arguments: ["debian-bookworm", "ubuntu_24.04", "x"])
+    @Test func `a bare base name means the newest version`() throws {
+        let bases = try ["web", "web@2", "web@10", "other@3"].map { try BaseName($0) }
+        #expect(bases.resolve(try BaseName("web"))?.rawValue == "web@10")
+        #expect(bases.resolve(try BaseName("web@1"))?.rawValue == "web")
+        #expect(bases.resolve(try BaseName("web@2"))?.rawValue == "web@2")
+        #expect(bases.resolve(try BaseName("web@3")) == nil)
+        #expect(bases.resolve(try BaseName("web-2")) == nil)
+        #expect(BaseName(family: try BaseName("web@7"), version: 1).rawValue == "web")
+        #expect(BaseName(family: try BaseName("web"), version: 3).rawValue == "web@3")
+    }
+
+    @Test(arguments: ["debian-bookworm", "ubuntu_24.04", "x", "x@2"])
     func `a base name is accepted`(_ text: String) throws {
         #expect(try BaseName(text).rawValue == text)
     }
 
-    @Test(arguments: ["", ".", "..", ".x", "-x", "a/b", "A", String(repeating: "b", count: 101)])
+    @Test(arguments: [
+        "", ".", "..", ".x", "-x", "a/b", "A", "x@", "x@0", "x@01", "x@../y", "@2", String(repeating: "b", count: 101),
+    ])
     func `a base name that could leave its directory is refused`(_ text: String) {
         #expect(throws: SpriteError.self) { try BaseName(text) }
     }

@@ -32,6 +32,10 @@ struct FolderStore: BaseStoreDriver {
         }
     }
 
+    func baseDescription(_ name: BaseName) async throws -> [UInt8]? {
+        readText("\(folder)/\(name).json").map { Array($0.utf8) }
+    }
+
     func baseDescriptions() async throws -> [(name: BaseName, description: [UInt8])] {
         try runTool("ls", [folder]).standardOutput.split(separator: "\n").filter { $0.hasSuffix(".json") }.map { name in
             (try BaseName(String(name.dropLast(5))), Array((readText("\(folder)/\(name)") ?? "").utf8))
