@@ -143,6 +143,8 @@ extension API {
         public var freezeAfterSeconds: Int?
         /// Seconds without use until the sprite is stopped (an addition of this server); 0 means never.
         public var stopAfterSeconds: Int?
+        /// The OCI runtime the sprite starts under, chosen at its creation (an addition of this server).
+        public var ociRuntime: String?
         /// Accepted for compatibility: disks share the space of the pool.
         public var storageGB: Int?
         /// Accepted for compatibility and ignored: there is one place.
@@ -163,6 +165,7 @@ extension API {
             pids = try object.value("pids")
             freezeAfterSeconds = try object.value("freeze_after_seconds")
             stopAfterSeconds = try object.value("stop_after_seconds")
+            ociRuntime = try object.value("oci_runtime")
             storageGB = try object.value("storage_gb", "storageGB")
             region = try object.value("region")
         }
@@ -175,6 +178,7 @@ extension API {
             try object.encodeIfPresent(pids, forKey: TextKey("pids"))
             try object.encodeIfPresent(freezeAfterSeconds, forKey: TextKey("freeze_after_seconds"))
             try object.encodeIfPresent(stopAfterSeconds, forKey: TextKey("stop_after_seconds"))
+            try object.encodeIfPresent(ociRuntime, forKey: TextKey("oci_runtime"))
             try object.encodeIfPresent(storageGB, forKey: TextKey("storage_gb"))
             try object.encodeIfPresent(region, forKey: TextKey("region"))
         }

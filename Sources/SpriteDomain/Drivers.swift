@@ -120,13 +120,15 @@ package struct SandboxSpecification: Sendable {
     package var root: String
     package var slot: NetworkSlot
     package var limits: ResourceLimits
+    /// Nil for the driver's own.
+    package var ociRuntime: String?
     /// A listening unix socket that PID 1 inherits as descriptor 3; the driver does not close it.
     package var agentSocket: Int32
     /// What becomes PID 1.
     package var initSystem: InitSystem
     package init(
-        id: SpriteID, hostname: String, root: String, slot: NetworkSlot, limits: ResourceLimits, agentSocket: Int32,
-        initSystem: InitSystem = .sprite
+        id: SpriteID, hostname: String, root: String, slot: NetworkSlot, limits: ResourceLimits,
+        ociRuntime: String? = nil, agentSocket: Int32, initSystem: InitSystem = .sprite
     ) {
         self.initSystem = initSystem
         self.id = id
@@ -134,6 +136,7 @@ package struct SandboxSpecification: Sendable {
         self.root = root
         self.slot = slot
         self.limits = limits
+        self.ociRuntime = ociRuntime
         self.agentSocket = agentSocket
     }
 }
@@ -158,6 +161,8 @@ package struct Sandbox: Sendable, Hashable {
 package protocol SandboxDriver: Sendable {
     /// Throws `.unsupported` for a limit no cgroup hierarchy of this host can enforce, before anything is made.
     func checkLimits(_ limits: ResourceLimits) throws
+    /// Throws for a runtime that sprites may not choose (`.invalidRequest`) or that is not installed (`.unsupported`).
+    func checkRuntime(_ name: String) throws
     func start(_ specification: SandboxSpecification) async throws -> Sandbox
     /// Sandboxes that run now, from the runtime's own state; also cleans up what is half started or dead.
     func running() async throws -> [Sandbox]

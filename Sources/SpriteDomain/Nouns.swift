@@ -61,6 +61,8 @@ package struct Sprite: Sendable, Hashable {
     package var lastRunningAt: Timestamp?
     /// The checkpoint the live state descends from.
     package var source: CheckpointID
+    /// The OCI runtime it starts under; nil for the daemon's.
+    package var ociRuntime: String?
     /// Number of the next `v…` checkpoint.
     package var nextVersion: UInt32
     package var nextAutomatic: UInt32
@@ -76,7 +78,7 @@ package struct Sprite: Sendable, Hashable {
         idle: IdlePolicy = .init(), environment: [String: String] = [:], labels: [String] = [],
         urlAuthentication: URLAuthentication = .sprite, createdAt: Timestamp, updatedAt: Timestamp,
         lastRunningAt: Timestamp? = nil,
-        source: CheckpointID = .initial, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1,
+        source: CheckpointID = .initial, ociRuntime: String? = nil, nextVersion: UInt32 = 1, nextAutomatic: UInt32 = 1,
         runtimes: RuntimesVersion? = nil
     ) {
         self.id = id
@@ -91,6 +93,7 @@ package struct Sprite: Sendable, Hashable {
         self.updatedAt = updatedAt
         self.lastRunningAt = lastRunningAt
         self.source = source
+        self.ociRuntime = ociRuntime
         self.nextVersion = nextVersion
         self.nextAutomatic = nextAutomatic
         self.runtimes = runtimes
@@ -172,6 +175,7 @@ package struct SpriteCreation: Sendable {
     package var base: BaseName?
     package var limits: ResourceLimits
     package var idle = IdlePolicy()
+    package var ociRuntime: String?
     package var environment: [String: String]
     package var labels: [String]
     package var urlAuthentication: URLAuthentication

@@ -7,6 +7,7 @@ package import SpriteDomain
 extension Lifecycle: SpriteControl {
     package func create(_ creation: SpriteCreation) async throws -> SpriteView {
         try drivers.sandboxes.checkLimits(creation.limits)
+        if let runtime = creation.ociRuntime { try drivers.sandboxes.checkRuntime(runtime) }
         let wanted = if let base = creation.base { base } else { try await defaultBase() }
         let base = try await version(wanted, "create sprite")
         let now = Timestamp.now()
@@ -14,7 +15,7 @@ extension Lifecycle: SpriteControl {
             id: .random(), name: creation.name, base: base, limits: creation.limits, idle: creation.idle,
             environment: creation.environment, labels: creation.labels,
             urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now,
-            runtimes: try await runtimes(creation.runtimes, base: base))
+            ociRuntime: creation.ociRuntime, runtimes: try await runtimes(creation.runtimes, base: base))
         return try await make(sprite, from: .empty).view
     }
 

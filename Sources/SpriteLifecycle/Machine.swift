@@ -397,7 +397,8 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
                 try await drivers.sandboxes.start(
                     SandboxSpecification(
                         id: sprite.id, hostname: sprite.hostname ?? sprite.name.rawValue, root: root, slot: slot,
-                        limits: sprite.limits, agentSocket: socket, initSystem: initSystem))
+                        limits: sprite.limits, ociRuntime: sprite.ociRuntime, agentSocket: socket,
+                        initSystem: initSystem))
             }
         } catch {
             await drivers.network.handedOver(slot)

@@ -103,6 +103,7 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         updatedAt: Timestamp(nanoseconds: row["updated_at"]),
         lastRunningAt: lastRunning.map(Timestamp.init(nanoseconds:)),
         source: source,
+        ociRuntime: row["oci_runtime"],
         nextVersion: row["next_version"],
         nextAutomatic: row["next_automatic"],
         runtimes: try (row["runtimes"] as String?).map { try RuntimesVersion($0) })
@@ -117,10 +118,10 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
         sql: """
             INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, freeze_after_seconds,
                 stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
-                source, next_version, next_automatic, runtimes, is_ephemeral)
+                source, oci_runtime, next_version, next_automatic, runtimes, is_ephemeral)
             VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :freeze_after_seconds,
                 :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
-                :last_running_at, :source, :next_version, :next_automatic, :runtimes, :is_ephemeral)
+                :last_running_at, :source, :oci_runtime, :next_version, :next_automatic, :runtimes, :is_ephemeral)
             """,
         arguments: StatementArguments(columns))
 }
@@ -133,8 +134,8 @@ func replace(_ sprite: Sprite, _ db: Database) throws {
                 pids = :pids, freeze_after_seconds = :freeze_after_seconds,
                 stop_after_seconds = :stop_after_seconds, environment = :environment, labels = :labels, url_authentication = :url_authentication,
                 created_at = :created_at, updated_at = :updated_at, last_running_at = :last_running_at,
-                source = :source, next_version = :next_version, next_automatic = :next_automatic,
-                runtimes = :runtimes
+                source = :source, oci_runtime = :oci_runtime, next_version = :next_version,
+                next_automatic = :next_automatic, runtimes = :runtimes
             WHERE id = :id AND state <> 'destroying'
             """,
         arguments: StatementArguments(try columns(of: sprite)))
@@ -150,6 +151,7 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "memory_mib": sprite.limits.memoryMiB,
         "cpus": sprite.limits.cpus,
         "pids": sprite.limits.pids,
+        "oci_runtime": sprite.ociRuntime,
         "freeze_after_seconds": sprite.idle.freezeAfterSeconds,
         "stop_after_seconds": sprite.idle.stopAfterSeconds,
         "environment": String(decoding: try encoder.encode(sprite.environment), as: UTF8.self),

@@ -104,6 +104,9 @@ enum Schema {
         migrator.registerMigration("base of checkpoints") { db in
             try db.execute(sql: "ALTER TABLE checkpoints ADD COLUMN base TEXT")
         }
+        migrator.registerMigration("OCI runtime") { db in
+            try db.execute(sql: "ALTER TABLE sprites ADD COLUMN oci_runtime TEXT")
+        }
         return migrator
     }
 }

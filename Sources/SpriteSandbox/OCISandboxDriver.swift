@@ -17,6 +17,8 @@ import Synchronization
 /// The run directory must be searchable by everybody (0711): the runtime mounts from it as the sprite's root.
 package final class OCISandboxDriver: SandboxDriver {
     let runtime: RuntimeProgram
+    /// Others that a sprite may choose, by name.
+    private let choices: [String: RuntimeProgram]
     let guest: GuestFiles
     let cgroups: CgroupTree
     let runDirectory: String
@@ -54,7 +56,13 @@ package final class OCISandboxDriver: SandboxDriver {
         for name in ["bundles", "crun", "state"] {
             try makeDirectory("\(runDirectory)/\(name)", mode: name == "bundles" ? 0o711 : 0o700)
         }
-        self.runtime = RuntimeProgram(path: program, root: "\(runDirectory)/crun")
+        // One folder of state for all: nothing but ids and folders of the same form lie in it.
+        let root = "\(runDirectory)/crun"
+        self.runtime = RuntimeProgram(path: program, root: root)
+        var choices: [String: RuntimeProgram] = [:]
+        for name in Self.choosable { choices[name] = findProgram(name).map { RuntimeProgram(path: $0, root: root) } }
+        if let own = program.split(separator: "/").last { choices[String(own)] = self.runtime }
+        self.choices = choices
         self.guest = GuestFiles(runDirectory: runDirectory)
         self.runDirectory = runDirectory
         self.extraMounts = extraMounts
@@ -65,6 +73,22 @@ package final class OCISandboxDriver: SandboxDriver {
     }
 
     package func checkLimits(_ limits: ResourceLimits) throws { try cgroups.check(limits) }
+
+    /// Runtimes that take the same command line and configuration.
+    private static let choosable = ["crun", "runc"]
+
+    package func checkRuntime(_ name: String) throws { _ = try program(name) }
+
+    private func program(_ name: String?) throws -> RuntimeProgram {
+        guard let name else { return runtime }
+        if let found = choices[name] { return found }
+        guard Self.choosable.contains(name) else {
+            let known = choices.keys.sorted().joined(separator: ", ")
+            throw SpriteError(.invalidRequest, "cannot use oci_runtime '\(name.prefix(64))': there are \(known)")
+        }
+        throw SpriteError(
+            .unsupported, "cannot use oci_runtime '\(name)': it is not installed (apt-get install \(name))")
+    }
 
     package func start(_ specification: SandboxSpecification) async throws -> Sandbox {
         try checkLimits(specification.limits)
@@ -149,7 +173,7 @@ package final class OCISandboxDriver: SandboxDriver {
             try writeConfiguration(specification, bundle)
             try cgroups.make(id, specification.limits)
             if specification.initSystem.isOfBase { try cgroups.delegate(id) }
-            let processID = try runtime.run(
+            let processID = try program(specification.ociRuntime).run(
                 id.rawValue, bundle: bundle, descriptor: specification.agentSocket, timeout: Limits.startTimeout)
             return try register(specification, processID)
         } catch {

@@ -20,6 +20,7 @@ extension APIService {
             memoryMiB: sprite.limits.memoryMiB, cpus: sprite.limits.cpus, pids: sprite.limits.pids)
         wire.configuration?.freezeAfterSeconds = sprite.idle.freezeAfterSeconds
         wire.configuration?.stopAfterSeconds = sprite.idle.stopAfterSeconds
+        wire.configuration?.ociRuntime = sprite.ociRuntime
         wire.environment = sprite.environment
         wire.urlSettings = API.URLSettings(auth: sprite.urlAuthentication.rawValue)
         wire.labels = sprite.labels
@@ -42,6 +43,7 @@ extension APIService {
             urlAuthentication: try urlAuthentication(body.urlSettings) ?? .sprite)
         creation.runtimes = try checkedRuntimes(body.runtimes)
         creation.idle = try idle(body.configuration, over: IdlePolicy())
+        creation.ociRuntime = body.configuration?.ociRuntime
         return creation
     }
 

@@ -292,3 +292,20 @@ def test_bombs_do_not_disturb_a_neighbour(api: Api, daemon: Daemon, new_sprite: 
             api.destroy(bomber)
         except ApiError as error:
             assert error.status == 404
+
+
+def test_a_sprite_chooses_its_runtime(api: Api, daemon: Daemon, new_sprite: Callable[..., str]) -> None:
+    for runtime in RUNTIMES:
+        name = new_sprite(config={"oci_runtime": runtime})
+        assert api.get(name)["config"]["oci_runtime"] == runtime
+        assert shell(api, name, "echo alive") == "alive\n"
+        version = api.checkpoint(name)
+        api.restore(name, version)
+        assert shell(api, name, "echo alive") == "alive\n"
+    with pytest.raises(ApiError) as unknown:
+        new_sprite(config={"oci_runtime": "/bin/sh"})
+    assert unknown.value.status == 400 and "crun" in unknown.value.message
+    one = new_sprite()
+    with pytest.raises(ApiError) as late:
+        api.update(one, config={"oci_runtime": "runc"})
+    assert late.value.status == 400

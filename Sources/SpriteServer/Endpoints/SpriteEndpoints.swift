@@ -52,6 +52,10 @@ extension APIService {
         update.urlAuthentication = try urlAuthentication(body.urlSettings)
         if let configuration = body.configuration {
             let current = try await control.get(name).sprite
+            if let runtime = configuration.ociRuntime, runtime != current.ociRuntime {
+                throw SpriteError(
+                    .invalidRequest, "cannot change config: oci_runtime is chosen when a sprite is created")
+            }
             update.limits = try limits(configuration, over: current.limits)
             update.idle = try idle(configuration, over: current.idle)
         }
