@@ -184,7 +184,7 @@ extension Machine {
         return Sprite(
             id: .random(), name: name, base: sprite.base, limits: sprite.limits, idle: sprite.idle,
             environment: sprite.environment, labels: sprite.labels, urlAuthentication: sprite.urlAuthentication,
-            createdAt: now, updatedAt: now, runtimes: sprite.runtimes)
+            createdAt: now, updatedAt: now, ociRuntime: sprite.ociRuntime, runtimes: sprite.runtimes)
     }
 }
 

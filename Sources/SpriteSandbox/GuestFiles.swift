@@ -40,9 +40,8 @@ struct GuestFiles: Sendable {
         try copyProgram(from: binary, to: "\(programs)/sprite-env")
         try makeDirectory("\(runDirectory)/guests", mode: 0o711)
         try makeDirectory("\(runDirectory)/texts")
-        let texts =
-            [("version.txt", guestVersion + "\n"), ("network.json", #"{"rules":[]}"# + "\n")] + GuestGuide.texts
-        for (name, text) in texts {
+        let texts = [("version.txt", guestVersion + "\n"), ("network.json", #"{"rules":[]}"# + "\n")]
+        for (name, text) in texts + GuestGuide.texts {
             let path = "\(runDirectory)/texts/\(name)"
             try writeFileAtomically(path, text, mode: 0o644)
             try system("set owner of \(path)") { chown(path, owner, owner) }
