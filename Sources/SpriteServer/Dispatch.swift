@@ -47,8 +47,11 @@ extension APIService {
             logger.debug("answer broken off", metadata: ["request.id": "\(exchange.id)", "error": "\(error)"])
             return
         }
-        // The client has gone: nobody is left to be told.
-        if error is ChannelError || error is IOError { return }
+        // The client has gone, perhaps in the middle of its body: nobody is left to be told, and it is no fault of ours.
+        if error is ChannelError || error is IOError || (error as? HTTPParserError) == .invalidEOFState {
+            logger.debug("client left", metadata: ["request.id": "\(exchange.id)", "error": "\(error)"])
+            return
+        }
         let reply = ErrorReply(error, requestID: exchange.id, logger: logger)
         var headers = HTTPHeaders()
         if reply.status == .unauthorized { headers.add(name: "www-authenticate", value: "Bearer") }

@@ -237,3 +237,20 @@ def test_a_client_that_hangs_up_at_once_leaves_nothing(
         raw.socket.close()
     assert shell(api, name, "echo fine") == "fine\n"
     assert fresh_name() != fresh_name()
+
+
+def test_a_client_that_leaves_is_no_error_of_the_daemon(daemon: Daemon, api: Api, sprite: str) -> None:
+    faults = [line for line in daemon.log.read_text().splitlines() if '"level":"error"' in line]
+    for target in ("/v1/sprites", f"/v1/sprites/{sprite}/checkpoint", f"/v1/sprites/{sprite}/fs/write?path=/tmp/x"):
+        for body in (b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", b"X-Half: he"):
+            raw = Raw(api)
+            method = "PUT" if "fs" in target else "POST"
+            raw.socket.sendall(raw.head(method, target).removesuffix(b"\r\n") + body)
+            raw.socket.close()
+    for _ in range(5):
+        raw = Raw(api)
+        raw.socket.sendall(raw.head("GET", f"/v1/sprites/{sprite}/fs/archive?path=/etc"))
+        raw.socket.close()
+    assert shell(api, sprite, "echo fine") == "fine\n"
+    time.sleep(0.3)
+    assert [line for line in daemon.log.read_text().splitlines() if '"level":"error"' in line] == faults

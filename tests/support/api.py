@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""A thin client of our own for the HTTP side, independent of every SDK under test."""
+"""A thin client of our own for the HTTP side, independent of every SDK under test.
+
+Every request and answer is held against docs/openapi.yaml, see support/contract.py.
+"""
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import httpx
+
+from support.contract import CheckedClient
 
 Json = dict[str, Any]
 
@@ -38,7 +43,7 @@ class Api:
     def __init__(self, url: str, token: str, timeout: float = 120) -> None:
         self.url = url
         self.token = token
-        self.http = httpx.Client(
+        self.http: httpx.Client = CheckedClient(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, trust_env=False
         )
 
@@ -92,7 +97,7 @@ class Api:
 
     def stream(self, path: str, body: Json | None = None) -> list[Json]:
         """The events of an NDJSON stream; an error as its last event raises."""
-        response = self.call("POST", path, json=body if body is not None else {})
+        response = self.call("POST", path, json=body)
         assert response.headers["content-type"].startswith("application/x-ndjson"), response.headers
         events = [json.loads(line) for line in response.text.splitlines() if line]
         assert events, f"{path} answered an empty stream"
