@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
 .DEFAULT_GOAL := help
-.PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk bench bench-sdk docs-check clean
+.PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk machine-test bench \
+	bench-sdk fuzz docs-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +47,14 @@ bench: ## the table of operations, medians and bars (root)
 bench-sdk: ## what the client libraries cost, against SPRITES_API_URL with SPRITE_TOKEN
 	.build-venv/bin/python scripts/bench_sdk.py
 
+fuzz: ## the decoders of hostile bytes under libFuzzer; SECONDS=300
+	scripts/fuzz.sh $(SECONDS)
+
+machine-test: ## a whole virtual machine: pure cgroup v2, systemd, reboot, power cuts (root)
+	scripts/machine-test.sh
+
 docs-check: ## links, named tests and paths in the documentation
 	scripts/tidy.py --docs
 
 clean: ## removes every build folder
-	rm -rf .build .build-static .build-venv .build-results
+	rm -rf .build .build-static .build-venv .build-results .build-fuzz

@@ -21,6 +21,7 @@ let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioConcurrency = Target.Dependency.product(name: "NIOConcurrencyHelpers", package: "swift-nio")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
@@ -146,8 +147,8 @@ let package = Package(
         tests(
             "SpriteServerTests",
             [
-                "SpriteServer", "SpriteAPI", "SpriteDomain", nioCore, nioPosix, nioHTTP1, nioWebSocket, logging,
-                serviceLifecycle, asyncHTTPClient,
+                "SpriteServer", "SpriteAPI", "SpriteDomain", nioCore, nioEmbedded, nioPosix, nioHTTP1, nioWebSocket,
+                logging, serviceLifecycle, asyncHTTPClient,
             ]),
         tests("SpritesTests", ["Sprites", "SpriteAPI", nioCore, nioPosix, nioHTTP1, nioWebSocket]),
         tests("SpriteCLITests", ["SpriteCLI", "Sprites", "SpriteAPI", argumentParser]),

@@ -36,6 +36,8 @@ extension API {
         public static let unsupportedData: UInt16 = 1003
         /// A message was larger than the limit.
         public static let messageTooBig: UInt16 = 1009
+        /// The client was too far behind; it can attach again.
+        public static let tryAgainLater: UInt16 = 1013
         /// The server could not go on.
         public static let internalError: UInt16 = 1011
         /// A terminal's command ended with a code other than 0; one client takes the result from here alone.

@@ -107,6 +107,12 @@ extension API {
         public var message: String
         /// When to try again; only with status 429.
         public var retryAfterSeconds: Int?
+        /// How many are allowed in a window; only with status 429.
+        public var limit: Int?
+        /// The window's length; only with status 429.
+        public var windowSeconds: Int?
+        /// How many were counted; only with status 429.
+        public var currentCount: Int?
 
         /// An error with its code and sentence.
         public init(error: String, message: String) {
@@ -120,6 +126,9 @@ extension API {
             error = object.tolerant("error") ?? ""
             message = object.tolerant("message") ?? ""
             retryAfterSeconds = object.tolerant("retry_after_seconds")
+            limit = object.tolerant("limit")
+            windowSeconds = object.tolerant("window_seconds")
+            currentCount = object.tolerant("current_count")
         }
 
         /// Writes what is set.
@@ -128,6 +137,9 @@ extension API {
             try object.encode(error, forKey: TextKey("error"))
             try object.encode(message, forKey: TextKey("message"))
             try object.encodeIfPresent(retryAfterSeconds, forKey: TextKey("retry_after_seconds"))
+            try object.encodeIfPresent(limit, forKey: TextKey("limit"))
+            try object.encodeIfPresent(windowSeconds, forKey: TextKey("window_seconds"))
+            try object.encodeIfPresent(currentCount, forKey: TextKey("current_count"))
         }
     }
 }

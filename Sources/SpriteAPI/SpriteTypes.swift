@@ -20,6 +20,8 @@ extension API {
         public var organization: String
         /// `cold`, `warm` or `running`; more may come.
         public var status: String
+        /// Why it is in that state, for people (an addition of this server).
+        public var statusReason: String?
         /// What the sprite may use.
         public var configuration: Configuration?
         /// Variables that every command of the sprite gets. May hold secrets; redacted in descriptions.
@@ -74,6 +76,7 @@ extension API {
             id = object.tolerant("id") ?? ""
             organization = object.tolerant("organization") ?? object.tolerant("org_slug") ?? ""
             status = object.tolerant("status") ?? ""
+            statusReason = object.tolerant("status_reason")
             configuration = object.tolerant("config")
             environment = object.tolerant("environment")
             url = object.tolerant("url") ?? ""
@@ -99,6 +102,7 @@ extension API {
             try object.encode(organization, forKey: TextKey("organization"))
             try object.encode(organization, forKey: TextKey("org_slug"))
             try object.encode(status, forKey: TextKey("status"))
+            try object.encodeIfPresent(statusReason, forKey: TextKey("status_reason"))
             try object.encodeIfPresent(configuration, forKey: TextKey("config"))
             try object.encodeIfPresent(environment, forKey: TextKey("environment"))
             try object.encode(url, forKey: TextKey("url"))
@@ -208,6 +212,8 @@ extension API {
         public var hasMore: Bool
         /// For the query of the next page; nil at the end.
         public var nextContinuationToken: String?
+        /// How many sprites there are of each status; nil if the server does not say.
+        public var counts: SpriteCounts?
 
         /// A page; there are more exactly when there is a token.
         public init(sprites: [Sprite], nextContinuationToken: String?) {
@@ -222,6 +228,7 @@ extension API {
             sprites = try object.value("sprites") ?? []
             hasMore = object.tolerant("has_more") ?? false
             nextContinuationToken = object.tolerant("next_continuation_token")
+            counts = object.tolerant("org")
         }
 
         /// Writes the token as null at the end.
@@ -230,6 +237,73 @@ extension API {
             try object.encode(sprites, forKey: TextKey("sprites"))
             try object.encode(hasMore, forKey: TextKey("has_more"))
             try object.encode(nextContinuationToken, forKey: TextKey("next_continuation_token"))
+            guard let counts else { return }
+            try object.encode(counts.running, forKey: TextKey("running"))
+            try object.encode(counts.warm, forKey: TextKey("warm"))
+            try object.encode(counts.cold, forKey: TextKey("cold"))
+            try object.encode(counts, forKey: TextKey("org"))
+        }
+    }
+
+    /// How many sprites of an organization there are of each status.
+    public struct SpriteCounts: Codable, Sendable, Hashable {
+        /// The organization.
+        public var name: String
+        /// Those that run.
+        public var running: Int
+        /// Those that are frozen.
+        public var warm: Int
+        /// Those that are stopped.
+        public var cold: Int
+
+        /// Counts of an organization.
+        public init(name: String, running: Int, warm: Int, cold: Int) {
+            self.name = name
+            self.running = running
+            self.warm = warm
+            self.cold = cold
+        }
+    }
+
+    /// A line of the endless list: a sprite as it is, one that is gone, or a sign of life.
+    ///
+    /// ```json
+    /// {"name": "build-box", "status": "running", "status_reason": "in use", "running_version": "0.1.0",
+    ///  "last_running_at": "2026-02-03T04:05:06Z", "last_warming_at": null, "timestamp": "2026-02-03T04:05:07Z",
+    ///  "org": {"name": "local", "running": 1, "warm": 4, "cold": 9}}
+    /// {"type": "removed", "name": "build-box", "timestamp": "2026-02-03T04:06:00Z"}
+    /// {"type": "heartbeat", "timestamp": "2026-02-03T04:06:15Z"}
+    /// ```
+    public struct SpriteEvent: Codable, Sendable, Hashable {
+        /// `removed` or `heartbeat`; nil for a sprite.
+        public var type: String?
+        /// The sprite.
+        public var name: String?
+        /// Its state.
+        public var status: String?
+        /// Why it is in that state (an addition of this server).
+        public var statusReason: String?
+        /// The server's version.
+        public var runningVersion: String?
+        /// RFC 3339; nil if it never ran.
+        public var lastRunningAt: String?
+        /// RFC 3339.
+        public var timestamp: String
+        /// Of all sprites.
+        public var organization: SpriteCounts?
+
+        /// A line of that kind.
+        public init(type: String? = nil, timestamp: String) {
+            self.type = type
+            self.timestamp = timestamp
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case type, name, status, timestamp
+            case statusReason = "status_reason"
+            case runningVersion = "running_version"
+            case lastRunningAt = "last_running_at"
+            case organization = "org"
         }
     }
 }

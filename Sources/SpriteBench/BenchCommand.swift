@@ -39,6 +39,9 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "Sprites on the host for the rows with many.")
     var sprites = 300
 
+    @Option(help: "Sprites for the row about the daemon at rest, of which ten run.")
+    var sleepingSprites = 1000
+
     @Option(help: "Checkpoints of one sprite for the rows with many.")
     var checkpoints = 500
 
@@ -52,7 +55,7 @@ struct BenchCommand: AsyncParsableCommand {
     var json = false
 
     func validate() throws {
-        guard runs >= 1, throughputRuns >= 1, sprites >= 1, checkpoints >= 1, diskGiB >= 1 else {
+        guard runs >= 1, throughputRuns >= 1, sprites >= 1, sleepingSprites >= 11, checkpoints >= 1, diskGiB >= 1 else {
             throw ValidationError("counts must be at least 1")
         }
     }
@@ -76,7 +79,8 @@ struct BenchCommand: AsyncParsableCommand {
 /// Rows that share their preparation.
 enum BenchGroup: String, CaseIterable, ExpressibleByArgument, Sendable {
     // Memory first: a daemon that was busy before has free memory of its own, which hides what sprites take.
-    case memory, create, exec, checkpoint, inside, written, restore, fork, diff, throughput, sprites, checkpoints, disk
+    case memory, create, exec, checkpoint, inside, written, restore, fork, diff, throughput, url, wake, sprites,
+        checkpoints, disk, rest
 
     static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
 }

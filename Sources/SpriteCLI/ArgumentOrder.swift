@@ -57,7 +57,7 @@ enum PassedCommand {
 
     /// Options of `exec` that are followed by a value.
     private static let optionsWithValue: Set<String> = [
-        "-s", "--sprite", "-o", "--org", "--dir", "--env", "--user", "--check", "--timeout",
+        "-s", "--sprite", "-o", "--org", "--dir", "--env", "--user", "--check", "--timeout", "--file",
     ]
 
     /// Cuts the remote command off the end of ordered arguments and keeps it.

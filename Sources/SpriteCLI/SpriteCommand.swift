@@ -21,7 +21,7 @@ struct SpriteCommand: AsyncParsableCommand {
                 ]),
             CommandGroup(
                 name: "Commands in a sprite",
-                subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self]),
+                subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self, Copy.self]),
             CommandGroup(name: "Network", subcommands: [PolicyGroup.self]),
             CommandGroup(
                 name: "Checkpoints",
@@ -29,8 +29,8 @@ struct SpriteCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Server and settings",
                 subcommands: [
-                    Login.self, Logout.self, OrganizationGroup.self, AuthGroup.self, RawAPI.self, ModelContext.self,
-                    Completion.self,
+                    Login.self, Logout.self, OrganizationGroup.self, AuthGroup.self, ConfigGroup.self, RawAPI.self,
+                    ModelContext.self, Completion.self,
                 ]),
         ])
 }

@@ -4,6 +4,7 @@
 import FoundationEssentials
 import SpriteDomain
 import SpriteJournal
+import SpriteServer
 
 /// What a configuration file may set; a flag of the same name wins over it.
 ///
@@ -29,12 +30,18 @@ struct Configuration: Sendable {
     var journalAge: String?
     var journalSize: String?
     var journalSizePerSprite: String?
+    var rateLimit: String?
+    var createLimit: String?
+    var clientTimeout: String?
+    var memoryReserve: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
         "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
+        "rate_limit": \.rateLimit, "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
+        "memory_reserve": \.memoryReserve,
     ]
 
     init() {}
@@ -77,6 +84,28 @@ struct Configuration: Sendable {
             self[keyPath: field] = value
         }
     }
+}
+
+/// Reads `600/m` (also `/s`, `/h`); nil for `off`.
+func rateLimit(_ text: String) throws -> RateLimit? {
+    if text == "off" { return nil }
+    let windows: [Substring: Duration] = ["s": .seconds(1), "m": .seconds(60), "h": .seconds(3600)]
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == 2, let count = Int(parts[0]), (1...1_000_000_000).contains(count),
+        let window = windows[parts[1]]
+    else {
+        throw SpriteError(.invalidRequest, "cannot read limit '\(text)': write it such as 600/m, 10/s, 100/h, or off")
+    }
+    return RateLimit(count: count, window: window)
+}
+
+/// Reads seconds, such as `300`; zero for `off`.
+func seconds(_ text: String) throws -> Duration {
+    if text == "off" { return .zero }
+    guard let number = Double(text), number >= 0.1, number <= 86_400 else {
+        throw SpriteError(.invalidRequest, "cannot read '\(text)': write seconds, 0.1 to 86400, or off")
+    }
+    return .milliseconds(Int64(number * 1000))
 }
 
 /// Reads `20G`, `512M`, `4096` (bytes), with powers of 1024.

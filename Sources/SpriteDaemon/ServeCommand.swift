@@ -51,6 +51,21 @@ struct ServeCommand: AsyncParsableCommand {
         name: .customLong("inside-users"),
         help: "Users who may use the API inside their sprite: any, or numbers. (default: root,sprite)")
     var insideUsers: String?
+    @Option(
+        name: .customLong("rate-limit"),
+        help: "Requests of one client address, such as 600/m, 20/s or 1000/h. (default: off)")
+    var rateLimit: String?
+    @Option(
+        name: .customLong("create-limit"), help: "New sprites of one client address, such as 10/m. (default: off)")
+    var createLimit: String?
+    @Option(
+        name: .customLong("client-timeout"),
+        help: "Seconds until a client is cut off that takes nothing of what waits for it, or off. (default: 300)")
+    var clientTimeout: String?
+    @Option(
+        name: .customLong("memory-reserve"),
+        help: "Memory kept free by stopping frozen sprites, such as 2G or 5%, or off. (default: 5%)")
+    var memoryReserve: String?
 
     func run() async throws {
         let names = try data.names()
@@ -61,6 +76,10 @@ struct ServeCommand: AsyncParsableCommand {
         let logger = Logger(label: "sprited")
         // A client that leaves is an error of a write, not the end of the daemon.
         signal(SIGPIPE, SIG_IGN)
+        let requestLimit = try settings.rateLimit.flatMap(SpriteDaemon.rateLimit)
+        let creationLimit = try settings.createLimit.flatMap(SpriteDaemon.rateLimit)
+        let clientTimeout = try settings.clientTimeout.map(seconds)
+        let reserve = try MemoryReserve(settings.memoryReserve ?? "5%")
         let lock = try takeDaemonLock(names)
         raiseDescriptorLimit()
 
@@ -78,6 +97,10 @@ struct ServeCommand: AsyncParsableCommand {
             JournalRecord(
                 "daemon.started", "sprited \(programVersion) started", fields: [("pid", .number(Int64(getpid())))]))
         configuration.states = parts.lifecycle
+        configuration.requestLimit = requestLimit
+        configuration.creationLimit = creationLimit
+        if let clientTimeout { configuration.timing.stalledClient = clientTimeout }
+        let memory = MemoryWatch(parts.lifecycle, logger: logger) { reserve.isMissing }
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in
@@ -88,7 +111,7 @@ struct ServeCommand: AsyncParsableCommand {
             })
         var group = ServiceGroupConfiguration(
             services: [
-                .init(service: IdleWatch(parts.lifecycle)),
+                .init(service: IdleWatch(parts.lifecycle)), .init(service: memory),
                 .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
@@ -123,6 +146,10 @@ struct ServeCommand: AsyncParsableCommand {
         settings.runtimesCache = runtimesCache ?? settings.runtimesCache
         settings.logLevel = logLevel ?? settings.logLevel
         settings.insideUsers = insideUsers ?? settings.insideUsers
+        settings.rateLimit = rateLimit ?? settings.rateLimit
+        settings.createLimit = createLimit ?? settings.createLimit
+        settings.clientTimeout = clientTimeout ?? settings.clientTimeout
+        settings.memoryReserve = memoryReserve ?? settings.memoryReserve
         return settings
     }
 }

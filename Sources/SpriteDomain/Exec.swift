@@ -105,9 +105,15 @@ package enum SessionEvent: Sendable {
     case exited(ExitStatus)
 }
 
+/// A client was too far behind the others of its session, for whom the command goes on.
+package struct TooSlow: Error {
+    package init() {}
+}
+
 /// One attached client of a session, pulled by exactly one task.
 ///
-/// The producer is held back once this reader is `Limits.streamWindowBytesMax` behind.
+/// The producer is held back once the fastest of its readers is `Limits.streamWindowBytesMax` behind. A reader that is
+/// `Limits.readerLagBytesMax` behind is let go: `next` throws ``TooSlow``.
 package protocol SessionReader: AnyObject, Sendable {
     /// Waits for the next event; nil after `.exited`. Cancelling the task throws `CancellationError`.
     func next() async throws -> SessionEvent?

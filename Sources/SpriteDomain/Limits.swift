@@ -30,8 +30,10 @@ package enum Limits {
     package static let journalBacklogBytesMax = 64 << 20
     /// The same over all sessions, shared evenly: it takes memory.
     package static let journalBacklogBytesInAllMax = 256 << 20
-    /// How far a stream's producer may run ahead of the slowest attached client before its pipe fills.
+    /// How far a stream's producer may run ahead of the fastest attached client before its pipe fills.
     package static let streamWindowBytesMax = 4 << 20
+    /// How far a client may be behind while others of its session go on; what it still needs lies in tmpfs.
+    package static let readerLagBytesMax = 16 << 20
     /// Standard input accepted from a client and not yet taken by the command.
     package static let stdinQueueBytesMax = 16 << 20
     /// A message from inside a sprite; anything larger is hostile.
@@ -88,6 +90,9 @@ package enum Limits {
     package static let freezeTimeout: Duration = .seconds(2)
     /// Waiting until everything of a killed sandbox is gone.
     package static let killTimeout: Duration = .seconds(20)
+    /// Between asking the processes of a sprite to end and killing them, when it is put to sleep; one that is asked for
+    /// meanwhile waits that long.
+    package static let stopGrace: Duration = .seconds(5)
     /// An answer of PID 1 to a request.
     package static let agentReplyTimeout: Duration = .seconds(15)
     /// A file operation without a body: deleting a large tree takes minutes; one that a process inside stopped never ends.

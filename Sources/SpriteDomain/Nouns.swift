@@ -110,10 +110,15 @@ package struct SpriteView: Sendable, Hashable {
     package var status: SpriteStatus
     /// What is PID 1 in it, or will be at its next start.
     package var initSystem: InitSystem
-    package init(sprite: Sprite, status: SpriteStatus, initSystem: InitSystem = .sprite) {
+    /// Why it is in that state, for people.
+    package var reason: String?
+    package init(
+        sprite: Sprite, status: SpriteStatus, initSystem: InitSystem = .sprite, reason: String? = nil
+    ) {
         self.sprite = sprite
         self.status = status
         self.initSystem = initSystem
+        self.reason = reason
     }
 }
 
@@ -211,8 +216,11 @@ package struct SpritePage: Sendable {
     package var sprites: [SpriteView]
     /// Ask for the names after this one; nil at the end.
     package var next: String?
-    package init(sprites: [SpriteView], next: String?) {
+    /// How many sprites there are of each status, whatever the page shows.
+    package var counts: [SpriteStatus: Int]
+    package init(sprites: [SpriteView], next: String?, counts: [SpriteStatus: Int] = [:]) {
         self.sprites = sprites
         self.next = next
+        self.counts = counts
     }
 }

@@ -23,7 +23,7 @@ extension Lifecycle: SpriteControl {
         let (machines, next) = page(prefix: prefix, after: after, limit: max(1, limit))
         var views: [SpriteView] = []
         for machine in machines { views.append(await machine.view) }
-        return SpritePage(sprites: views, next: next)
+        return SpritePage(sprites: views, next: next, counts: await counts())
     }
 
     package func get(_ name: SpriteName) async throws -> SpriteView {

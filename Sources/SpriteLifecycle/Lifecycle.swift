@@ -33,6 +33,22 @@ package actor Lifecycle {
     }
 
     func all() -> [Machine] { Array(machines.values) }
+
+    /// The frozen sprite that nobody has used for the longest time, of those that may be stopped.
+    func longestFrozen() async -> Machine? {
+        var found: (machine: Machine, unused: Duration)?
+        for machine in machines.values {
+            guard let unused = await machine.stoppable, unused > found?.unused ?? .zero else { continue }
+            found = (machine, unused)
+        }
+        return found?.machine
+    }
+
+    func counts() async -> [SpriteStatus: Int] {
+        var counts: [SpriteStatus: Int] = [.running: 0, .warm: 0, .cold: 0]
+        for machine in machines.values { counts[await machine.status, default: 0] += 1 }
+        return counts
+    }
     func add(_ machine: Machine, as name: SpriteName) { machines[name] = machine }
     func remove(_ name: SpriteName) { machines[name] = nil }
 

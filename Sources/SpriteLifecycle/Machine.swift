@@ -33,6 +33,11 @@ actor Machine {
     var lastPolicyCheckpoint = ContinuousClock.now
     private var uses = 0
     private(set) var lastUse = ContinuousClock.now
+    /// Why it does not run, if it does not.
+    private var stopReason = "not used since the daemon started"
+    /// A command kept it from falling asleep when that was looked at last.
+    private var isHeldByCommand = false
+    private var isFallingAsleep = false
     /// Checkpoints shown inside now, oldest first.
     private var shelf: [CheckpointID] = []
     private var isShelfScheduled = false
@@ -64,14 +69,25 @@ actor Machine {
         return logger
     }
 
+    var status: SpriteStatus {
+        switch power {
+        case .running: .running
+        case .frozen: .warm
+        case .cold, .destroyed: .cold
+        }
+    }
+
     var view: SpriteView {
-        let status: SpriteStatus =
+        let reason =
             switch power {
-            case .running: .running
-            case .frozen: .warm
-            case .cold, .destroyed: .cold
+            case .running where isRestoring: "being restored"
+            case .running where uses > 0: "in use"
+            case .running: isHeldByCommand ? "a command is in use" : "used lately"
+            case .frozen: "unused"
+            case .cold, .destroyed: isRestoring ? "being restored" : stopReason
             }
-        return SpriteView(sprite: sprite, status: status, initSystem: sandbox?.initSystem ?? initSystem)
+        return SpriteView(
+            sprite: sprite, status: status, initSystem: sandbox?.initSystem ?? initSystem, reason: reason)
     }
 
     var sandbox: Sandbox? {
@@ -187,19 +203,42 @@ actor Machine {
         let stop = sprite.idle.stopAfterSeconds ?? Limits.stopAfterSecondsDefault
         let shouldStop = stop > 0 && unused >= .seconds(stop)
         let shouldFreeze = freeze > 0 && unused >= .seconds(freeze) && !isFrozen
-        guard shouldStop || shouldFreeze else { return }
+        guard shouldStop || shouldFreeze, !isFallingAsleep else { return }
         // Frozen, nothing can be printed; running, output and attached clients count as use.
-        if !isFrozen, await isUsedBySessions() { return touch() }
-        _ = try? await turns.withTurn {
-            // Somebody may have come while this waited for its turn.
-            guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
-            if shouldStop {
-                await self.logger.notice("sprite stopped, unused")
-                try await self.stop(inOrder: true)
-                self.note("sprite.stopped", "stopped, unused", fields: [("reason", "idle")])
-            } else {
-                try await self.freeze()
+        if !isFrozen {
+            isHeldByCommand = await isUsedBySessions()
+            if isHeldByCommand { return touch() }
+        }
+        isFallingAsleep = true
+        // Nobody waits for it: processes may take their time to end, and other sprites are looked at meanwhile.
+        Task {
+            _ = try? await turns.withTurn {
+                // Somebody may have come while this waited for its turn.
+                guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
+                if shouldStop {
+                    try await self.stop(inOrder: true, because: "unused")
+                } else {
+                    try await self.freeze()
+                }
             }
+            isFallingAsleep = false
+        }
+    }
+
+    /// How long it has been unused, if it is frozen and its owner did not say that it must never be stopped.
+    var stoppable: Duration? { isFrozen && !isRestoring && sprite.idle.stopAfterSeconds != 0 ? unused : nil }
+
+    /// Stops it if it still is frozen; false if it could not be stopped.
+    func stopForMemory() async -> Bool {
+        do {
+            try await turns.withTurn {
+                guard await self.stoppable != nil else { return }
+                try await self.stop(inOrder: true, because: "memory was short")
+            }
+            return true
+        } catch {
+            logger.warning("sprite not stopped", metadata: ["error": "\(error)"])
+            return false
         }
     }
 
@@ -263,18 +302,28 @@ actor Machine {
 
     /// Ends the sandbox if one runs; the caller holds the turn.
     ///
-    /// - Parameter inOrder: An init system of the base is asked first to stop its services, and given some time.
-    func stop(inOrder: Bool = false) async throws {
+    /// - Parameter inOrder: What runs is asked to end first, and given some time: an init system of the base to stop its
+    ///   services, otherwise every process.
+    func stop(inOrder: Bool = false, because reason: String = "stopped") async throws {
         guard let sandbox else { return }
         let wasFrozen = isFrozen
         power = .cold
+        stopReason = reason
         shelf = []
-        if inOrder, sandbox.initSystem.isOfBase { await shutDown(sandbox, wasFrozen: wasFrozen) }
+        if inOrder {
+            logger.notice("sprite stopped", metadata: ["reason": "\(reason)"])
+            note("sprite.stopped", "stopped, \(reason)", fields: [("reason", .text(reason))])
+            await drivers.services.stopping(sandbox.id)
+            if sandbox.initSystem.isOfBase {
+                await shutDown(sandbox, wasFrozen: wasFrozen)
+            } else {
+                await drivers.sandboxes.terminate(sandbox, grace: Limits.stopGrace)
+            }
+        }
         try await takeDown(sandbox)
     }
 
     private func shutDown(_ sandbox: Sandbox, wasFrozen: Bool) async {
-        await drivers.services.stopping(sandbox.id)
         if wasFrozen { try? await drivers.sandboxes.thaw(sandbox.id) }
         await drivers.sessions.shutDown(sandbox.id)
         if await !drivers.sandboxes.waitForEnd(sandbox, within: Limits.orderlyStopTimeout) {
@@ -299,7 +348,7 @@ actor Machine {
             guard await self.sandbox == sandbox else { return }
             await self.logger.warning("sprite ended by itself")
             self.note("sprite.crashed", level: .error, "ended by itself: its first process is gone")
-            try await self.stop()
+            try await self.stop(because: "ended by itself")
         }
     }
 

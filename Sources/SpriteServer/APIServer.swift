@@ -39,21 +39,10 @@ package struct APIServerConfiguration: Sendable {
     /// Nil: comparisons, tries and races are not served.
     package var states: (any StateControl)?
     package var timing = Timing()
-
-    /// Waits of the protocol, shortened in tests.
-    package struct Timing: Sendable {
-        /// A message goes out on a WebSocket that was quiet for this long: one client counts only messages.
-        package var keepalive: Duration = .seconds(15)
-        /// After the exit frame the client is given this long to close.
-        package var closeByClient: Duration = .seconds(5)
-        /// After our Close frame the connection stays this long for the peer's.
-        package var closeHandshake: Duration = .seconds(2)
-        /// A connection that has not sent a whole request head after this long is closed.
-        package var requestHead: Duration = .seconds(60)
-        /// Between the last output and the exit frame over plain HTTP: one client takes each read for one frame.
-        package var exitPause: Duration = .milliseconds(25)
-        package init() {}
-    }
+    /// Of one client address; nil: no limit.
+    package var requestLimit: RateLimit?
+    /// New sprites, forks included.
+    package var creationLimit: RateLimit?
 
     package init(host: String, port: Int, version: String, verifyToken: @escaping @Sendable (String) -> Bool) {
         self.host = host
@@ -118,6 +107,8 @@ struct APIService: Sendable {
     let conversations = MCPConversations()
     /// What commands of models printed is kept in it, so that all requests share one.
     private let mcpServer = NIOLockedValueBox<MCPServer?>(nil)
+    let requests: RateLimiter
+    let creations: RateLimiter
 
     init(control: any SpriteControl, configuration: APIServerConfiguration, logger: Logger) {
         self.control = control
@@ -125,6 +116,8 @@ struct APIService: Sendable {
         self.logger = logger
         boundPort = NIOLockedValueBox(configuration.port)
         spriteHosts = SpriteHosts(template: configuration.urlTemplate)
+        requests = RateLimiter(configuration.requestLimit, code: .rateLimited, verb: "answer so many requests")
+        creations = RateLimiter(configuration.creationLimit, code: .creationRateLimited, verb: "create so many sprites")
     }
 
     var mcp: MCPServer {

@@ -53,7 +53,7 @@ extension APIService {
             return
         }
         let reply = ErrorReply(error, requestID: exchange.id, logger: logger)
-        var headers = HTTPHeaders()
+        var headers = reply.headers
         if reply.status == .unauthorized { headers.add(name: "www-authenticate", value: "Bearer") }
         if reply.status == .methodNotAllowed, let route = exchange.target.segments.flatMap(Route.init) {
             headers.add(name: "allow", value: route.methods.joined(separator: ", "))
@@ -81,7 +81,10 @@ extension APIService {
 
     private func dispatch(_ exchange: Exchange) async throws {
         let route = exchange.target.segments.flatMap(Route.init)
-        if route != .health { try authenticate(exchange.head.headers) }
+        if route != .health {
+            try requests.take(exchange.client.address)
+            try authenticate(exchange.head.headers)
+        }
         guard let route else {
             throw SpriteError(
                 .notFound,

@@ -43,6 +43,7 @@ extension SpriteError.Code {
 struct ErrorReply {
     let status: HTTPResponseStatus
     let body: API.ErrorBody
+    var headers: HTTPHeaders = [:]
 
     /// Logs what the client is not told: a fault of ours in whole, at `error`.
     init(_ error: any Error, requestID: String, logger: Logger) {
@@ -54,6 +55,10 @@ struct ErrorReply {
                     "request failed",
                     metadata: ["request.id": "\(requestID)", "error": "\(error)", "cause": "\(cause)"])
             }
+        } else if let error = error as? RateLimited {
+            status = .tooManyRequests
+            body = error.body
+            headers = error.headers(now: .now())
         } else if error is CancellationError {
             status = .serviceUnavailable
             body = API.ErrorBody(

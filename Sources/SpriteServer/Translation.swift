@@ -16,6 +16,7 @@ extension APIService {
             url: configuration.urlTemplate.replacing("<name>", with: sprite.name.rawValue)
                 .replacing("<port>", with: "\(port)"),
             createdAt: sprite.createdAt.text, updatedAt: sprite.updatedAt.text)
+        wire.statusReason = view.reason
         wire.configuration = API.Configuration(
             memoryMiB: sprite.limits.memoryMiB, cpus: sprite.limits.cpus, pids: sprite.limits.pids)
         wire.configuration?.freezeAfterSeconds = sprite.idle.freezeAfterSeconds

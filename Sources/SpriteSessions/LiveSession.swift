@@ -102,10 +102,14 @@ final class LiveSession {
         pump.window = { [session] in session.state.withLock { $0.window(stream) } }
         pump.onBytes = { [session, weak self] count in
             let backlogMax = self?.backlogMax() ?? 0
-            let (waiters, unneeded, isNews) = session.state.withLock {
-                ($0.append(count, to: stream), $0.takeUnneeded(stream, backlogMax: backlogMax), $0.report())
+            let (waiters, hasLaggards, unneeded, isNews) = session.state.withLock {
+                (
+                    $0.append(count, to: stream), $0.cutOffLaggards(stream),
+                    $0.takeUnneeded(stream, backlogMax: backlogMax), $0.report()
+                )
             }
             for waiter in waiters { waiter.resume() }
+            if hasLaggards { self?.detached() }
             if isNews { self?.recorder?.changed(session) }
             if let unneeded { clinux_punch_hole(file.number, unneeded.lowerBound, Int64(unneeded.count)) }
         }

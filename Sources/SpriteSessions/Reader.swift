@@ -37,12 +37,14 @@ final class Reader: SessionReader {
             case .wait: try await waiter.wait()
             case .end: return nil
             case .detached: throw CancellationError()
+            case .tooSlow: throw TooSlow()
             }
         }
     }
 
     func detach() {
         let (wasAttached, waiter) = session.state.withLock { state in
+            state.cutOff.remove(id)
             let reader = state.readers.removeValue(forKey: id)
             return (reader != nil, reader?.waiter)
         }

@@ -38,12 +38,15 @@ struct SessionState {
         /// Everything was delivered.
         case end
         case detached
+        case tooSlow
     }
 
     var info: SessionInfo
     var streams: [Stream]
     var readers: [Int: Reader] = [:]
     var nextReader = 0
+    /// Clients that were let go since they were too far behind, and do not know it yet.
+    var cutOff: Set<Int> = []
     /// Whoever started it has not attached yet: until then the command is held back as if a reader stood at the start.
     var awaitsFirstReader = false
     /// Set when the process has ended.
@@ -68,10 +71,12 @@ struct SessionState {
     // MARK: The event thread
 
     /// How many bytes may be taken from the command now; marks the stream paused if none.
+    ///
+    /// The fastest client sets the pace, so that a slow one never holds the others up.
     mutating func window(_ stream: Int) -> Int {
         let first = awaitsFirstReader ? streams[stream].start : nil
-        guard let slowest = readers.values.map({ $0.offsets[stream] }).min() ?? first else { return .max }
-        let room = Int64(Limits.streamWindowBytesMax) - (streams[stream].end - slowest)
+        guard let fastest = readers.values.map({ $0.offsets[stream] }).max() ?? first else { return .max }
+        let room = Int64(Limits.streamWindowBytesMax) - (streams[stream].end - fastest)
         streams[stream].isPaused = room <= 0
         return Int(max(room, 0))
     }
@@ -108,6 +113,19 @@ struct SessionState {
         return true
     }
 
+    /// Lets go of clients that are too far behind; true if there were any.
+    mutating func cutOffLaggards(_ stream: Int) -> Bool {
+        let first = streams[stream].end - Int64(Limits.readerLagBytesMax)
+        var found = false
+        for (id, reader) in readers where reader.offsets[stream] < first {
+            readers[id] = nil
+            cutOff.insert(id)
+            reader.waiter?.resume(.failure(CancellationError()))
+            found = true
+        }
+        return found
+    }
+
     mutating func finish() -> [Waiter<Void>] {
         isFinished = true
         return takeWaiters()
@@ -141,7 +159,7 @@ struct SessionState {
     }
 
     mutating func step(_ id: Int, bytesMax: Int) -> Step {
-        guard let reader = readers[id] else { return .detached }
+        guard let reader = readers[id] else { return cutOff.remove(id) == nil ? .detached : .tooSlow }
         for index in 0..<streams.count {
             let stream = (reader.turn + index) % streams.count
             let available = streams[stream].end - reader.offsets[stream]
@@ -160,8 +178,8 @@ struct SessionState {
     mutating func advance(_ id: Int, stream: Int, by count: Int) -> Bool {
         readers[id]?.offsets[stream] += Int64(count)
         guard streams[stream].isPaused else { return false }
-        let slowest = readers.values.map { $0.offsets[stream] }.min() ?? streams[stream].end
-        guard streams[stream].end - slowest <= Int64(Limits.streamWindowBytesMax / 2) else { return false }
+        let fastest = readers.values.map { $0.offsets[stream] }.max() ?? streams[stream].end
+        guard streams[stream].end - fastest <= Int64(Limits.streamWindowBytesMax / 2) else { return false }
         streams[stream].isPaused = false
         return true
     }

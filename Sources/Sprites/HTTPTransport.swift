@@ -55,11 +55,13 @@ struct HTTPTransport: Sendable {
 
     /// Sends a request and hands out every line of its NDJSON answer as it comes.
     func lines(
-        _ method: HTTPMethod, _ path: String, body: [UInt8]?, timeout: Duration,
+        _ method: HTTPMethod, _ path: String, body: [UInt8]?, accept: String? = nil, timeout: Duration,
         onLine: (ByteBuffer) async throws -> Void
     ) async throws {
         try await mapped(method, path) {
-            let response = try await client.execute(request(method, path, body), deadline: deadline(timeout))
+            var request = request(method, path, body)
+            if let accept { request.headers.add(name: "Accept", value: accept) }
+            let response = try await client.execute(request, deadline: deadline(timeout))
             let status = Int(response.status.code)
             guard status < 400 else {
                 let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
@@ -100,7 +102,7 @@ struct HTTPTransport: Sendable {
 
     // MARK: Requests
 
-    private func request(
+    func request(
         _ method: HTTPMethod, _ path: String, _ body: [UInt8]?, _ type: String = "application/json"
     ) -> HTTPClientRequest {
         var request = HTTPClientRequest(url: address.text + path)
@@ -114,9 +116,9 @@ struct HTTPTransport: Sendable {
         return request
     }
 
-    private func deadline(_ timeout: Duration) -> NIODeadline { .now() + TimeAmount(timeout) }
+    func deadline(_ timeout: Duration) -> NIODeadline { .now() + TimeAmount(timeout) }
 
-    private func mapped<Result>(
+    func mapped<Result>(
         _ method: HTTPMethod, _ path: String, _ body: () async throws -> Result
     ) async throws -> Result {
         let start = ContinuousClock.now

@@ -6,7 +6,7 @@ import NIOHTTP1
 import SpriteAPI
 
 /// A file or directory of a sprite.
-public struct FileEntry: Sendable, Hashable, Decodable {
+public struct FileEntry: Sendable, Hashable, Codable {
     /// Its last path component.
     public var name: String
     /// Its whole path.
@@ -14,7 +14,7 @@ public struct FileEntry: Sendable, Hashable, Decodable {
     /// `file`, `directory`, `symlink` or `other`.
     public var type: String
     /// In bytes.
-    public var size: Int
+    public var size: Int64
     /// Permissions in octal, such as `0644`.
     public var mode: String
 }

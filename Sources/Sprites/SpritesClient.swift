@@ -150,6 +150,16 @@ public final class SpritesClient: Sendable {
         return Sprite(client: self, name: name, info: try await sprite.fetchInfo())
     }
 
+    /// Hears of every sprite, and then of every change, until the server stops or the task is cancelled.
+    public func watch(prefix: String = "", onEvent: (API.SpriteEvent) async throws -> Void) async throws {
+        let query = prefix.isEmpty ? "" : "?" + API.Query([.init("prefix", prefix)]).encoded
+        try await http.lines(
+            .GET, "/v1/sprites\(query)", body: nil, accept: "application/x-ndjson", timeout: .seconds(365 * 86_400)
+        ) { line in
+            try await onEvent(try http.decoded(line, as: API.SpriteEvent.self))
+        }
+    }
+
     /// All sprites whose names begin with `prefix`, in name order, fetched page by page as they are read.
     public func list(prefix: String = "", pageSize: Int = 50) -> SpriteList {
         SpriteList(client: self, prefix: prefix, pageSize: pageSize)

@@ -8,7 +8,8 @@ struct Exec: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "exec", abstract: "Run a command in a sprite.",
         usage: """
-            sprite exec [-s NAME] [--dir DIR] [--tty] [--env NAME=VALUE,...] [--user USER] -- COMMAND...
+            sprite exec [-s NAME] [--dir DIR] [--tty] [--env NAME=VALUE,...] [--user USER] [--file SOURCE:PATH] \
+            -- COMMAND...
             sprite exec [-s NAME] --try [--check COMMAND] | --dry-run [...] -- COMMAND...
             """,
         discussion: """
@@ -49,6 +50,11 @@ struct Exec: AsyncParsableCommand {
     @Flag(help: "With --try or --dry-run: print what happens as JSON, one object a line.")
     var json = false
 
+    @Option(
+        name: .customLong("file"),
+        help: "Copy SOURCE of this machine to PATH in the sprite first, as SOURCE:PATH; may be repeated.")
+    var files: [String] = []
+
     @Flag(help: "Do not forward ports that the command opens to this machine.")
     var noPortForward = false
 
@@ -80,6 +86,7 @@ struct Exec: AsyncParsableCommand {
         let arguments = PassedCommand.arguments
         guard !arguments.isEmpty else { throw UsageError("no command is given; use sprite exec -- COMMAND...") }
         let sprite = try Context(global).sprite()
+        for file in files { try await Self.upload(file, to: sprite, directory: dir) }
         if isTry || dryRun { try await attempt(arguments, sprite) }
         var options = CommandOptions()
         options.directory = dir
@@ -92,5 +99,14 @@ struct Exec: AsyncParsableCommand {
             running.onPort { forwarding.changed($0) }
         }
         try await SessionRunner(sprite: sprite.name, command: running).run()
+    }
+
+    /// Takes `SOURCE:PATH`; a relative PATH begins where the command does.
+    private static func upload(_ text: String, to sprite: Sprite, directory: String?) async throws {
+        guard let colon = text.lastIndex(of: ":"), colon != text.startIndex, text.index(after: colon) != text.endIndex
+        else { throw UsageError("invalid --file '\(text)'; use SOURCE:PATH") }
+        var target = String(text[text.index(after: colon)...])
+        if let directory, !target.hasPrefix("/") { target = "\(directory)/\(target)" }
+        try await FileCopy(sprite).upload(String(text[..<colon]), to: target)
     }
 }

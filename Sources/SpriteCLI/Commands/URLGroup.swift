@@ -52,9 +52,13 @@ struct URLGroup: AsyncParsableCommand {
         }
 
         func run() async throws {
+            try await Self.set(access, of: try Context(global).sprite(name))
+        }
+
+        static func set(_ access: Access, of sprite: Sprite) async throws {
             var update = Sprite.Update()
             update.urlAuthentication = access == .standard ? "sprite" : access.rawValue
-            let info = try await Context(global).sprite(name).update(update)
+            let info = try await sprite.update(update)
             printNote("\(info.url) is now open to \(info.urlSettings.auth == "public" ? "everybody" : "its tokens")")
         }
     }

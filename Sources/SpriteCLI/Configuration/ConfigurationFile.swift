@@ -93,6 +93,8 @@ struct ConfigurationFile {
         root["urls"] = urls
     }
 
+    mutating func disableKeyring() { root["disable_keyring"] = .bool(true) }
+
     mutating func remove(_ entry: Selection) {
         guard let organization = entry.organization, var urls = root["urls"], var server = urls[entry.url],
             var all = server["orgs"]

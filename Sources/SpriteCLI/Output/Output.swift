@@ -52,10 +52,13 @@ func printJSON(_ value: some Encodable) throws {
 }
 
 /// Prints a value as JSON on one line.
-func printJSONLine(_ value: some Encodable) throws {
+func printJSONLine(_ value: some Encodable) throws { try printLine(compactJSON(value)) }
+
+/// A value as JSON on one line.
+func compactJSON(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    try printLine(String(decoding: try encoder.encode(value), as: UTF8.self))
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
 }
 
 func errnoText(_ number: Int32) -> String {

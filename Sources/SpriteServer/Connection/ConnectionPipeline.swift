@@ -54,6 +54,8 @@ struct ConnectionPipeline: ServerChildChannel {
                 decide: service.decideUpgrade)
             let upgradeHandler = NIOTypedHTTPServerUpgradeHandler<ConnectionOutcome>(
                 httpEncoder: encoder, extraHTTPHandlers: [decoder, gate], upgradeConfiguration: configuration)
+            try channel.pipeline.syncOperations.addHandler(
+                StallGuard(limit: TimeAmount(timing.stalledClient), logger: service.logger))
             try channel.pipeline.syncOperations.addHandlers([encoder, decoder, gate, upgradeHandler])
             // The client left, or sent garbage, before its first request was decided.
             upgradeHandler.upgradeResultFuture.whenFailure { _ in channel.close(promise: nil) }

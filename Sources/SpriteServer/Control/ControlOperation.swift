@@ -8,7 +8,7 @@ import SpriteAPI
 import SpriteDomain
 
 /// One command on a control connection.
-final class ControlOperation: Sendable {
+final class ControlOperation: ControlTask {
     /// An end this soon after a signal may be about a command its client has already given up.
     private static let signalWindow: Duration = .seconds(1)
     private static let exitHoldBack: Duration = .milliseconds(100)

@@ -7,6 +7,7 @@ import NIOCore
 import ServiceLifecycle
 import SpriteAPI
 import SpriteDomain
+import SpriteProxy
 
 /// A control connection: one WebSocket, one command after another.
 struct ControlSocket: Sendable {
@@ -17,7 +18,7 @@ struct ControlSocket: Sendable {
     let sprite: SpriteName
     /// Started at once, as if the client had asked for it.
     let first: API.ControlMessage?
-    private let state = NIOLockedValueBox<(operation: ControlOperation?, isDraining: Bool)>((nil, false))
+    private let state = NIOLockedValueBox<(operation: (any ControlTask)?, isDraining: Bool)>((nil, false))
 
     init(service: APIService, sprite: SpriteName, first: API.ControlMessage?) {
         self.service = service
@@ -44,7 +45,7 @@ struct ControlSocket: Sendable {
         await state.withLockedValue { $0.operation }?.abandon()
     }
 
-    private var running: ControlOperation? {
+    private var running: (any ControlTask)? {
         state.withLockedValue { $0.operation }.flatMap { $0.hasEnded ? nil : $0 }
     }
 
@@ -52,10 +53,10 @@ struct ControlSocket: Sendable {
     private func read(_ connection: WebSocketConnection, requestID: String) async {
         do {
             try await connection.outbound.write(.keepalive(.ping))
-            if let first { try await start(first, connection.outbound, requestID: requestID) }
+            if let first { try await start(first, connection, requestID: requestID) }
             for try await message in connection.inbound {
                 switch message {
-                case .text(let bytes): try await takeText(bytes, connection.outbound, requestID: requestID)
+                case .text(let bytes): try await takeText(bytes, connection, requestID: requestID)
                 // Between operations it is what a client still had to say to the last.
                 case .binary(let bytes): try await running?.take(bytes)
                 case .closed: return
@@ -66,7 +67,7 @@ struct ControlSocket: Sendable {
         }
     }
 
-    private func takeText(_ bytes: ByteBuffer, _ outbound: WebSocketOutbound, requestID: String) async throws {
+    private func takeText(_ bytes: ByteBuffer, _ connection: WebSocketConnection, requestID: String) async throws {
         var bytes = bytes
         guard bytes.readableBytesView.starts(with: API.ControlMessage.prefix.utf8) else {
             _ = running?.obey(bytes)
@@ -76,27 +77,30 @@ struct ControlSocket: Sendable {
         do {
             let message = try JSONBody.decode(API.ControlMessage.self, from: bytes)
             // What newer clients say besides is not for us.
-            if message.type == "op.start" { try await start(message, outbound, requestID: requestID) }
+            if message.type == "op.start" { try await start(message, connection, requestID: requestID) }
         } catch let error as SpriteError {
-            try await outbound.write(Self.text(.failed(error.code.rawValue, error.message, id: nil)))
+            try await connection.outbound.write(Self.text(.failed(error.code.rawValue, error.message, id: nil)))
         }
     }
 
-    private func start(_ message: API.ControlMessage, _ outbound: WebSocketOutbound, requestID: String) async throws {
+    private func start(
+        _ message: API.ControlMessage, _ connection: WebSocketConnection, requestID: String
+    ) async throws {
+        let outbound = connection.outbound
         // A client that gave up on a command starts the next without a word; an answer about the first would be taken
         // for one about the second.
         await state.withLockedValue { $0.operation }?.abandon()
         state.withLockedValue { $0.operation = nil }
-        guard message.operation == "exec" else {
+        guard message.operation == "exec" || message.operation == "proxy" else {
             let name = message.operation ?? ""
-            return try await outbound.write(
-                Self.text(
-                    .failed("op.not_found", "there is no operation '\(name.prefix(40))', use exec", id: message.id)))
+            let text = "there is no operation '\(name.prefix(40))', use exec or proxy"
+            return try await outbound.write(Self.text(.failed("op.not_found", text, id: message.id)))
         }
         guard !state.withLockedValue({ $0.isDraining }) else {
             return try await outbound.write(
                 Self.text(.failed(SpriteError.Code.unavailable.rawValue, "the server is stopping", id: message.id)))
         }
+        if message.operation == "proxy" { return try await proxy(message, connection) }
         do {
             let query = try API.ExecQuery.checked(message.parameters)
             if let id = query.sessionID {
@@ -107,6 +111,29 @@ struct ControlSocket: Sendable {
         } catch let error as SpriteError {
             let reply = ErrorReply(error, requestID: requestID, logger: service.logger)
             try await outbound.write(Self.text(.failed(reply.body.error, reply.body.message, id: message.id)))
+        }
+    }
+
+    private func proxy(_ message: API.ControlMessage, _ connection: WebSocketConnection) async throws {
+        let host = message.parameters["host"]
+        let portText = message.parameters["port"] ?? ""
+        guard let port = UInt16(portText), port > 0, (host?.utf8.count ?? 0) <= 255 else {
+            let code = SpriteError.Code.invalidRequest.rawValue
+            return try await connection.outbound.write(
+                Self.text(
+                    .failed(code, "'port' is '\(portText.prefix(40))', use a number from 1 to 65535", id: message.id)))
+        }
+        do {
+            let proxy = try await ControlProxy.start(
+                API.ProxyTarget(host: host, port: Int(port)), in: sprite, id: message.id, connection, service: service)
+            state.withLockedValue { $0.operation = proxy }
+        } catch {
+            let reason =
+                (error as? SpriteError)?.message ?? (error as? SpriteDialer.Failure)?.description ?? "internal error"
+            service.logger.debug("proxy not connected", metadata: ["error": "\(error)"])
+            let code = SpriteError.Code.badGateway.rawValue
+            let text = "Failed to connect to \(host ?? "localhost"):\(port): \(reason)"
+            try await connection.outbound.write(Self.text(.failed(code, text, id: message.id)))
         }
     }
 

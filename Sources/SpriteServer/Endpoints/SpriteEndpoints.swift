@@ -10,8 +10,9 @@ extension APIService {
     private static let pageSizeMax = 50
 
     func createSprite(_ exchange: Exchange) async throws {
-        let body = try await exchange.requiredBody(API.CreateSprite.self)
-        let sprite = try await control.create(try creation(body))
+        let creation = try creation(try await exchange.requiredBody(API.CreateSprite.self))
+        try creations.take(exchange.client.address)
+        let sprite = try await control.create(creation)
         try await exchange.send(.created, json: wire(sprite))
     }
 
@@ -34,10 +35,15 @@ extension APIService {
             }
             after = text
         }
-        let page = try await control.list(prefix: query["prefix"] ?? "", after: after, limit: limit)
-        try await exchange.send(
-            json: API.SpritePage(
-                sprites: page.sprites.map(wire), nextContinuationToken: page.next.map(ContinuationToken.encode)))
+        let prefix = query["prefix"] ?? ""
+        if exchange.head.headers[canonicalForm: "accept"].contains(where: { $0.hasPrefix("application/x-ndjson") }) {
+            return try await watchSprites(exchange, prefix: prefix)
+        }
+        let page = try await control.list(prefix: prefix, after: after, limit: limit)
+        var answer = API.SpritePage(
+            sprites: page.sprites.map(wire), nextContinuationToken: page.next.map(ContinuationToken.encode))
+        answer.counts = counts(page)
+        try await exchange.send(json: answer)
     }
 
     func getSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
@@ -76,12 +82,14 @@ extension APIService {
     func forkSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
         let body = try await exchange.requiredBody(API.ForkSprite.self)
         let checkpoint = try body.checkpoint.flatMap { $0.isEmpty ? nil : try checkpointID($0, of: name) }
+        let newName = try SpriteName(body.name)
+        try creations.take(exchange.client.address)
         guard let states = configuration.states else {
-            let fork = try await control.fork(name, to: try SpriteName(body.name), checkpoint: checkpoint)
+            let fork = try await control.fork(name, to: newName, checkpoint: checkpoint)
             return try await exchange.send(.created, json: wire(fork))
         }
         let fork = try await states.fork(
-            name, to: try SpriteName(body.name), checkpoint: checkpoint, keepsIdentity: body.keepIdentity ?? false)
+            name, to: newName, checkpoint: checkpoint, keepsIdentity: body.keepIdentity ?? false)
         var answer = wire(fork.view)
         answer.identity = API.Identity(renewed: fork.identity.renewed, removed: fork.identity.removed)
         try await exchange.send(.created, json: answer)

@@ -77,6 +77,9 @@ struct ExecSocket: Sendable {
             if error is CancellationError {
                 // No exit is told: the command goes on, and can be attached again.
                 try? await outbound.write(.close(API.CloseCode.goingAway, "the server is stopping"))
+            } else if error is TooSlow {
+                service.logger.notice("client cut off, too far behind the others of its session")
+                try? await outbound.write(.close(API.CloseCode.tryAgainLater, "too slow: attach again"))
             } else {
                 service.logger.debug("output ended", metadata: ["error": "\(error)"])
                 try? await outbound.write(.close(API.CloseCode.internalError, "the output cannot be read"))

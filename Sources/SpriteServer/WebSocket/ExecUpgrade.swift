@@ -18,6 +18,7 @@ extension APIService {
         }
         do {
             let target = RequestTarget(head.uri)
+            try requests.take(channel.remoteAddress)
             guard let serve = try await socketHandler(head, target) else { return .refuse(nil) }
             let requestID = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
             let start = ContinuousClock.now

@@ -6,7 +6,7 @@ import ArgumentParser
 struct OrganizationGroup: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "org", abstract: "Servers and organizations this user is logged in to.",
-        subcommands: [OrganizationAuth.self, OrganizationList.self, Logout.self],
+        subcommands: [OrganizationAuth.self, OrganizationList.self, Logout.self, KeyringGroup.self],
         aliases: ["orgs", "organizations", "o"])
 }
 

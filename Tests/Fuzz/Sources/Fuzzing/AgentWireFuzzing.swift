@@ -1,0 +1,1 @@
+../../../SpriteAgentWireTests/AgentWireFuzzing.swift

@@ -1,0 +1,1 @@
+../../../../Sources/SpriteServer/WebSocket/SendQueue.swift

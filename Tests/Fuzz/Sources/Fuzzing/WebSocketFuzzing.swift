@@ -1,0 +1,1 @@
+../../../SpriteServerTests/WebSocketFuzzing.swift

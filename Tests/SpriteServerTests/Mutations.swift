@@ -1,0 +1,1 @@
+../SpriteAgentWireTests/Mutations.swift
