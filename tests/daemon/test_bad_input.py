@@ -254,3 +254,13 @@ def test_a_client_that_leaves_is_no_error_of_the_daemon(daemon: Daemon, api: Api
     assert shell(api, sprite, "echo fine") == "fine\n"
     time.sleep(0.3)
     assert [line for line in daemon.log.read_text().splitlines() if '"level":"error"' in line] == faults
+
+
+def test_more_arguments_than_the_kernel_takes_are_a_clear_failure(api: Api, sprite: str) -> None:
+    # 3 MiB: within our limit, and beyond that of most kernels.
+    result = run(api, sprite, "true", *["x" * 1024] * 3072)
+    assert result.code == 0 or (result.code == 126 and b"too long" in result.stderr.lower()), result
+    # Beyond ours nothing is started.
+    raw = Raw(api)
+    raw.socket.sendall(raw.head("POST", f"/v1/sprites/{sprite}/exec?cmd=true" + ("&cmd=" + "x" * 1024) * 4200, "Content-Length: 0"))
+    assert raw.answer().startswith(b"HTTP/1.1 400 ")

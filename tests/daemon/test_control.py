@@ -345,3 +345,48 @@ def test_a_graceful_stop(new_daemon: Callable[..., Daemon]) -> None:
     asyncio.run(run())
     daemon.start()
     assert [one["command"].split()[-1] for one in daemon.api().sessions("drained")] == ["100"], "it went on without us"
+
+
+def test_a_tcp_connection_is_an_operation(api: Api, sprite: str) -> None:
+    server = """
+import socket
+one = socket.create_server(("127.0.0.1", 7000))
+open("/tmp/listens", "w").close()
+while True:
+    client, _ = one.accept()
+    while data := client.recv(65536):
+        client.sendall(data.upper())
+        if b"\\n" in data: break
+    client.close()
+"""
+    script = f"python3 -c '{server}' > /dev/null 2>&1 < /dev/null & while ! test -e /tmp/listens; do sleep 0.05; done"
+    shell(api, sprite, script)
+
+    async def body(control: Control) -> None:
+        for _ in range(2):
+            await control.start(op="proxy", host="localhost", port="7000")
+            first = await asyncio.wait_for(control.ws.recv(), 20)
+            assert json.loads(first) == {"status": "connected", "target": "localhost:7000"}
+            await control.ws.send(b"x" * 100_000)
+            await control.ws.send(b"end\n")
+            received = b""
+            while isinstance(message := await asyncio.wait_for(control.ws.recv(), 20), bytes):
+                received += message
+            assert received == b"X" * 100_000 + b"END\n"
+            assert json.loads(message.removeprefix(PREFIX)) == {"type": "op.complete", "args": {"ok": True, "exitCode": 0}}
+        # Given up for a command, on the same connection.
+        await control.start(op="proxy", port=7000)
+        await asyncio.wait_for(control.ws.recv(), 20)
+        assert (await control.run("echo", "next"))["out"] == b"next\n"
+        for port in ("1", "0", "x", "70000"):
+            await control.start(op="proxy", port=port)
+            failed = await control.result()
+            assert failed["end"]["type"] == "op.error" and failed["code"] and failed["error"]
+        assert (await control.run("echo", "still"))["out"] == b"still\n"
+
+    scenario(body, api, sprite)
+
+    async def by_query(control: Control) -> None:
+        assert json.loads(await asyncio.wait_for(control.ws.recv(), 20))["status"] == "connected"
+
+    scenario(by_query, api, sprite, query="?op=proxy&port=7000")
