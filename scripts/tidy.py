@@ -23,7 +23,8 @@ Problems = Iterator[str]
 #: may import nothing of ours.
 BELOW_DAEMON = {
     "SpriteServer", "SpriteLifecycle", "SpriteRegistry", "SpriteStorage", "SpriteImage", "SpriteSandbox",
-    "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteServices", "SpriteJournal",
+    "SpriteNetwork", "SpriteRuntimes", "SpriteSessions", "SpriteServices",
+    "SpriteJournal",
 }  # fmt: skip
 SYSTEM = {"SpriteDomain", "SpriteSystem", "CLinux"}
 IMPORTS: dict[str, set[str]] = {
@@ -61,7 +62,7 @@ OWNERS: dict[str, set[str]] = {
     "Hummingbird": {"SpriteServer", "SpriteDaemon"},
     "HummingbirdCore": {"SpriteServer"},
     "NIOWebSocket": {"SpriteServer", "Sprites"},
-    "AsyncHTTPClient": {"Sprites"},
+    "AsyncHTTPClient": {"Sprites", "SpriteJournal"},
     "ArgumentParser": {"SpriteCLI", "SpriteDaemon", "SpriteBench"},
 }
 #: What runs inside a sprite is small and static: no Foundation of any kind.

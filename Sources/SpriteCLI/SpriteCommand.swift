@@ -27,6 +27,8 @@ struct SpriteCommand: AsyncParsableCommand {
                 name: "Checkpoints",
                 subcommands: [CheckpointGroup.self, Restore.self, Diff.self, Race.self, Bisect.self]),
             CommandGroup(
+                name: "What happened", subcommands: [Logs.self, History.self, Timeline.self, TraceCommand.self]),
+            CommandGroup(
                 name: "Server and settings",
                 subcommands: [
                     Login.self, Logout.self, OrganizationGroup.self, AuthGroup.self, ConfigGroup.self, RawAPI.self,

@@ -30,6 +30,8 @@ struct Configuration: Sendable {
     var journalAge: String?
     var journalSize: String?
     var journalSizePerSprite: String?
+    var otlpEndpoint: String?
+    var otlpHeaders: String?
     var rateLimit: String?
     var createLimit: String?
     var clientTimeout: String?
@@ -40,7 +42,8 @@ struct Configuration: Sendable {
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
         "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
-        "rate_limit": \.rateLimit, "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
+        "otlp_endpoint": \.otlpEndpoint, "otlp_headers": \.otlpHeaders, "rate_limit": \.rateLimit,
+        "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
         "memory_reserve": \.memoryReserve,
     ]
 

@@ -116,6 +116,11 @@ struct ServeCommand: AsyncParsableCommand {
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
+        if let endpoint = settings.otlpEndpoint {
+            let exporter = try JournalExporter(
+                parts.journal, endpoint: endpoint, headers: settings.otlpHeaders, logger: logger)
+            group.services.insert(.init(service: exporter), at: 0)
+        }
         do {
             try await ServiceGroup(configuration: group).run()
         } catch {

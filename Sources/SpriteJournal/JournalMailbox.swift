@@ -22,6 +22,8 @@ final class JournalMailbox: Sendable {
     enum Item: Sendable {
         case record(JournalRecord)
         case span(JournalSpan)
+        /// A number that outlives the daemon.
+        case state(String, Int64)
         case description(SpriteID, name: SpriteName, source: CheckpointID)
     }
 

@@ -73,6 +73,9 @@ package final class JournalStore: Sendable {
             # HELP sprited_journal_dropped_total Records that could not be kept.
             # TYPE sprited_journal_dropped_total counter
             sprited_journal_dropped_total \(shared.metrics.counter("dropped"))
+            # HELP sprited_journal_exported_total Records and spans that a collector took.
+            # TYPE sprited_journal_exported_total counter
+            sprited_journal_exported_total \(shared.metrics.counter("exported"))
             # HELP sprited_journal_bytes Size of the journal's file in use.
             # TYPE sprited_journal_bytes gauge
             sprited_journal_bytes \(shared.size)

@@ -9,6 +9,10 @@ extension JournalWriter {
         switch item {
         case .record(let record): try insert(record)
         case .span(let span): try insert(span)
+        case .state(let name, let value):
+            let statement = try connection.statement("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)")
+            statement.bind([.text(name), .number(value)])
+            try statement.run()
         case .description(let id, let name, let source):
             if facts[id]?.name == name.rawValue, facts[id]?.checkpoint == source.rawValue { return }
             facts[id] = SpriteFacts(key: facts[id]?.key, name: name.rawValue, checkpoint: source.rawValue)

@@ -7,6 +7,9 @@ struct Table {
 
     init(_ headings: String...) { rows = [headings] }
 
+    init(columns: [String]) { rows = [columns.map(Self.printable)] }
+
+    mutating func add(row cells: [String]) { rows.append(cells.map(Self.printable)) }
     mutating func add(_ cells: String...) { rows.append(cells.map(Self.printable)) }
 
     /// The lines, without spaces at their ends.

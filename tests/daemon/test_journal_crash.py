@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Nothing is lost silently: killed daemons, output while nobody was there, a full disk of the journal."""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from support.api import Api
+from support.daemon import Daemon
+from support.exec import open_exec, shell
+from support.fixtures import fresh_name
+from support.logs import all_output, database, events, output, records, texts, wait_for
+from support.wait import eventually
+
+ROUNDS = max(2, int(os.environ.get("SPRITE_CRASH_ROUNDS", "20")) // 5)
+#: Prints numbered lines for ever, in bursts.
+COUNTER = "import sys,time\ni=0\nwhile 1:\n sys.stdout.write(''.join('line %d of the counter\\n'%(i+k) for k in range(200)))\n sys.stdout.flush()\n i+=200\n time.sleep(0.002)"
+
+
+def start_service(api: Api, sprite: str, name: str, *command: str) -> None:
+    api.call("PUT", f"/v1/sprites/{sprite}/services/{name}?duration=100ms", json={"cmd": command[0], "args": command[1:]})
+
+
+def test_kill_under_load_loses_and_repeats_nothing(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    name = fresh_name()
+    api.create(name)
+    start_service(api, name, "counter", "python3", "-c", COUNTER)
+    for round_number in range(ROUNDS):
+        time.sleep(0.2 + 0.07 * (round_number % 3))
+        daemon.kill()
+        with database(daemon.data_directory) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        time.sleep(0.1)
+        daemon.start()
+    time.sleep(0.3)
+    api.call("POST", f"/v1/sprites/{name}/services/signal", 204, json={"name": "counter", "signal": "STOP"})
+    time.sleep(0.5)
+    lines = [one for one in all_output(api, name) if one.get("service") == "counter"]
+    numbers = [int(one["text"].split()[1]) for one in lines]
+    assert len(numbers) > 1000
+    assert numbers == list(range(len(numbers))), next(
+        (place, numbers[place - 2 : place + 3]) for place, number in enumerate(numbers) if number != place
+    )
+    assert not events(api, name, event="output.dropped")
+
+
+def test_what_was_printed_while_no_daemon_was_there_is_recorded_once(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    name = fresh_name()
+    api.create(name)
+    start_service(api, name, "late", "sh", "-c", "echo before; sleep 2; echo while-away; sleep 2; echo back; sleep 60")
+    wait_for(api, name, "before", service="late")
+    daemon.kill()
+    time.sleep(2.5)
+    daemon.start()
+    wait_for(api, name, "back", service="late")
+    assert [one["text"] for one in output(api, name, service="late")] == ["before", "while-away", "back"]
+    assert len(events(api, name, event="exec.started", service="late")) == 1
+
+
+def test_short_commands_before_a_kill_are_whole(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    name = fresh_name()
+    api.create(name)
+    for number in range(10):
+        shell(api, name, f"echo short {number}")
+    time.sleep(0.2)
+    daemon.kill()
+    daemon.start()
+    assert [one["text"] for one in output(api, name)] == [f"short {number}" for number in range(10)]
+    assert len(events(api, name, event="exec.ended")) == 10
+    assert len(events(api, event="daemon.started")) == 2
+
+
+def test_a_command_that_prints_too_much_says_so(api: Api, sprite: str) -> None:
+    shell(api, sprite, "yes 0123456789012345678901234567890123456789 | head -c 20000000 | tail -n 1", timeout=60)
+    marker = "the end of the flood"
+    shell(api, sprite, f"head -c 150000000 /dev/zero | tr '\\0' '\\n' >&2; echo {marker}", timeout=120)
+    wait_for(api, sprite, marker, timeout=60)
+    ended = eventually(lambda: events(api, sprite, event="exec.ended")[1:], "it ended", 60)[0]
+    assert ended["fields"]["stderr_bytes"] == 150000000
+    dropped = sum(one["fields"]["bytes"] for one in events(api, sprite, event="output.dropped"))
+    assert dropped < 150000000
+
+
+def test_a_journal_that_cannot_be_written_says_how_much_is_missing(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    name = fresh_name()
+    api.create(name)
+    limit = (daemon.data_directory / "journal.db-wal").stat().st_size
+    os.system(f"prlimit --pid {daemon.pid} --fsize={limit + 4096}:unlimited")
+    try:
+        assert shell(api, name, "echo the sprite goes on; seq 1 5000") != ""
+        time.sleep(1)
+        assert texts(api, name, regex="^5000$", stream="stdout") == []
+    finally:
+        os.system(f"prlimit --pid {daemon.pid} --fsize=unlimited:unlimited")
+    wait_for(api, name, "5000", stream="stdout")
+    assert [one["text"] for one in output(api, name, stream="stdout")][-5000:] == [str(n) for n in range(1, 5001)]
+    assert records(api, event="journal.resumed")
