@@ -179,7 +179,10 @@ extension Machine {
         record(kept)
         note(
             "sprite.restored", kind: .checkpoint, "restored to \(target); what was replaced is \(replaced)",
-            fields: [("checkpoint", .text(target.rawValue)), ("replaced", .text(replaced.rawValue))])
+            fields: [
+                ("checkpoint", .text(target.rawValue)), ("replaced", .text(replaced.rawValue)),
+                ("origin", .text("\(RequestOrigin.current)")),
+            ])
         return replaced
     }
 

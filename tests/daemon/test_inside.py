@@ -139,6 +139,8 @@ def test_the_journal_is_its_own(api: Api, new_sprite: Callable[..., str]) -> Non
     assert env(api, mine, "restore", "v1").code == 137
     eventually(lambda: "a restore was asked for inside" in run(api, mine, "sprite-env", "logs", "--kind", "checkpoint").text,
                "the journal shows who asked")
+    restored = env_json(api, mine, "logs", "--kind", "checkpoint")["records"]
+    assert [one["fields"]["origin"] for one in restored if one.get("event") == "sprite.restored"] == ["inside"]
     assert "secret of another" not in env(api, mine, "logs", "-n", "1000").text
     for query in (f"sprite={other}", f"sprite={mine}&sprite={other}"):
         assert ask(api, mine, "GET", f"/v1/logs?{query}")[0] == 400
