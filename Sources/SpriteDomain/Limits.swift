@@ -32,7 +32,7 @@ package enum Limits {
     package static let journalBacklogBytesInAllMax = 256 << 20
     /// How far a stream's producer may run ahead of the fastest attached client before its pipe fills.
     package static let streamWindowBytesMax = 4 << 20
-    /// How far a client may be behind while others of its session go on; what it still needs lies in tmpfs.
+    /// How far a client may be behind the fastest of its session; what it still needs lies in tmpfs.
     package static let readerLagBytesMax = 16 << 20
     /// Standard input accepted from a client and not yet taken by the command.
     package static let stdinQueueBytesMax = 16 << 20

@@ -217,6 +217,7 @@ actor Machine {
                 guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
                 if shouldStop {
                     try await self.stop(inOrder: true, because: "unused")
+                    self.note("sprite.stopped", "stopped, unused", fields: [("reason", "idle")])
                 } else {
                     try await self.freeze()
                 }
@@ -234,6 +235,7 @@ actor Machine {
             try await turns.withTurn {
                 guard await self.stoppable != nil else { return }
                 try await self.stop(inOrder: true, because: "memory was short")
+                self.note("sprite.stopped", "stopped, memory was short", fields: [("reason", "memory")])
             }
             return true
         } catch {
@@ -312,7 +314,6 @@ actor Machine {
         shelf = []
         if inOrder {
             logger.notice("sprite stopped", metadata: ["reason": "\(reason)"])
-            note("sprite.stopped", "stopped, \(reason)", fields: [("reason", .text(reason))])
             await drivers.services.stopping(sandbox.id)
             if sandbox.initSystem.isOfBase {
                 await shutDown(sandbox, wasFrozen: wasFrozen)

@@ -115,7 +115,9 @@ struct SessionState {
 
     /// Lets go of clients that are too far behind; true if there were any.
     mutating func cutOffLaggards(_ stream: Int) -> Bool {
-        let first = streams[stream].end - Int64(Limits.readerLagBytesMax)
+        // The fastest is never too far behind: the command waits for it.
+        guard readers.count > 1, let fastest = readers.values.map({ $0.offsets[stream] }).max() else { return false }
+        let first = fastest - Int64(Limits.readerLagBytesMax)
         var found = false
         for (id, reader) in readers where reader.offsets[stream] < first {
             readers[id] = nil
@@ -154,7 +156,12 @@ struct SessionState {
         let id = nextReader
         nextReader += 1
         awaitsFirstReader = false
-        readers[id] = Reader(offsets: streams.map(\.start))
+        // What is kept beyond that waits for the journal, and would put a new client far behind the others.
+        let furthest = Int64(Limits.readerLagBytesMax / 2)
+        readers[id] = Reader(
+            offsets: streams.map {
+                $0.end - $0.start > furthest ? $0.end - Int64(Limits.scrollbackBytesMax) : $0.start
+            })
         return id
     }
 
