@@ -122,7 +122,12 @@ struct TouchedNames {
             parts.append(current.name)
             current = parent
         }
-        return Array(parts.reversed().joined(separator: [0x2F]))
+        var path: [UInt8] = []
+        for part in parts.reversed() {
+            if !path.isEmpty { path.append(0x2F) }
+            path.append(contentsOf: part)
+        }
+        return path
     }
 
     private func mark(_ node: Node, _ change: (inout Touch) -> Void) {
@@ -161,9 +166,14 @@ struct TouchedNames {
     }
 
     private mutating func directory(_ path: ArraySlice<UInt8>) throws -> Node {
-        if let last = lastDirectory, last.path.elementsEqual(path) { return last.node }
         var node = root
-        for part in path.split(separator: 0x2F) {
+        var rest = path
+        if let last = lastDirectory, path.starts(with: last.path) {
+            rest = path.dropFirst(last.path.count)
+            if rest.isEmpty { return last.node }
+            if rest.first == 0x2F { node = last.node } else { rest = path }
+        }
+        for part in rest.split(separator: 0x2F) {
             let name = Array(part)
             node = try node.children[name] ?? child(name, of: node, isNew: false)
         }
