@@ -37,14 +37,18 @@ struct Driver {
                 reply = ["id": .int(request.id), "error": problem(error)]
             }
         } catch {
-            reply = ["id": 0, "error": ["code": "driver", "message": .text("\(error)")]]
+            struct Name: Decodable {
+                var id: Int
+            }
+            let id = (try? JSONDecoder().decode(Name.self, from: Data(line.utf8)).id) ?? 0
+            reply = ["id": .int(id), "error": ["code": "driver", "message": .text("\(error)")]]
         }
         guard let text = try? JSONEncoder().encode(reply) else { return }
         // One write a line, so that lines of several tasks do not mix.
         let bytes = Array(text) + [0x0A]
         var sent = 0
         while sent < bytes.count {
-            let count = bytes.withUnsafeBytes { write(1, $0.baseAddress! + sent, bytes.count - sent) }
+            let count = bytes[sent...].withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
             guard count > 0 else { return }
             sent += count
         }

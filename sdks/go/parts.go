@@ -31,8 +31,13 @@ type Event struct {
 func eventOf(raw map[string]any) Event {
 	e := Event{Raw: raw}
 	e.Type, _ = raw["type"].(string)
-	if e.Data, _ = raw["data"].(string); e.Data == "" {
-		e.Data, _ = raw["message"].(string)
+	if e.Type == "" {
+		e.Type, _ = raw["kind"].(string)
+	}
+	for _, key := range []string{"data", "message", "text"} {
+		if e.Data == "" {
+			e.Data, _ = raw[key].(string)
+		}
 	}
 	return e
 }
@@ -302,26 +307,65 @@ type LogOptions struct {
 
 // Logs gives the sprite's journal, oldest first, to a function.
 func (s *Sprite) Logs(ctx context.Context, options LogOptions, each func(Event) error) error {
-	cursor := options.Cursor
-	for {
-		query := url.Values{"follow": {strconv.FormatBool(options.Follow)}}
+	err := s.logs(ctx, options, each)
+	if errors.Is(err, ErrStop) {
+		return nil
+	}
+	return err
+}
+
+func (s *Sprite) logs(ctx context.Context, options LogOptions, each func(Event) error) error {
+	cursor, path := options.Cursor, s.path()+"/logs"
+	query := func(name, value string) url.Values {
+		query := url.Values{name: {value}}
 		for name, values := range options.Filters {
 			query[name] = values
 		}
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
-		err := s.client.lines(ctx, "GET", s.path()+"/logs", query, nil, func(raw map[string]any) error {
+		return query
+	}
+	for more := !options.Follow; more; {
+		var page struct {
+			Records []map[string]any `json:"records"`
+			HasMore bool             `json:"has_more"`
+			Next    string           `json:"next_cursor"`
+		}
+		if err := s.client.call(ctx, "GET", path, query("order", "asc"), nil, &page); err != nil {
+			return err
+		}
+		for _, record := range page.Records {
+			if err := each(eventOf(record)); err != nil {
+				return err
+			}
+		}
+		cursor, more = page.Next, page.HasMore && page.Next != ""
+	}
+	wait, failures := 100*time.Millisecond, 0
+	for options.Follow {
+		err := s.client.lines(ctx, "GET", path, query("follow", "true"), nil, func(raw map[string]any) error {
+			wait, failures = 100*time.Millisecond, 0
 			if text, ok := raw["cursor"].(string); ok {
 				cursor = text
 			}
+			// A line without an id only says that the connection lives.
+			if _, ok := raw["id"]; !ok {
+				return nil
+			}
 			return each(eventOf(raw))
 		})
-		if errors.Is(err, ErrStop) {
-			return nil
-		}
-		if !options.Follow || err != nil && (!errors.Is(err, ConnectionLost) || cursor == "") {
+		isPassing := errors.Is(err, ConnectionLost) || errors.Is(err, CannotConnect) || errors.Is(err, Unavailable)
+		if failures++; err != nil && (!isPassing || cursor == "" || failures > 20) {
 			return err
 		}
+		// The server ends a stream when it stops; the next one goes on behind the last record.
+		select {
+		case <-ctx.Done():
+			return s.client.contextError(ctx, "GET "+path)
+		case <-time.After(wait):
+			wait = min(wait*2, 2*time.Second)
+		}
 	}
+	return nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 import { Command, Process } from "./command.js";
-import { ConnectionLost, fromEvent } from "./errors.js";
+import { CannotConnect, ConnectionLost, fromEvent, Unavailable } from "./errors.js";
 import { CommandOptions, Exec } from "./exec.js";
 import { Connection, Forward } from "./forward.js";
 import { ClientOptions, JSONObject, Query, segment, Transport } from "./http.js";
@@ -163,20 +163,31 @@ export class Sprite {
   async *logs(options: { follow?: boolean } & Record<string, string | boolean | undefined> = {}): AsyncGenerator<Event> {
     const { follow = false, cursor: from, ...filters } = options;
     let cursor = from as string | undefined;
-    for (;;) {
-      const query = Object.entries(filters).map(([name, value]): [string, string] => [name, String(value)]);
-      query.push(["follow", String(follow)]);
-      if (cursor) query.push(["cursor", cursor]);
+    const path = `${this.path}/logs`;
+    const fixed = Object.entries(filters).map(([name, value]): [string, string] => [name, String(value)]);
+    const query = (name: string, value: string): Query =>
+      [...fixed, [name, value], ...(cursor ? [["cursor", cursor] as [string, string]] : [])];
+    for (let more = !follow; more;) {
+      const page = await this.client.transport.json("GET", path, { query: query("order", "asc") });
+      for (const raw of page.records) yield eventOf(raw);
+      cursor = page.next_cursor;
+      more = page.has_more && cursor !== undefined;
+    }
+    for (let wait = 100, failures = 0; follow; wait = Math.min(wait * 2, 2000)) {
       try {
-        for await (const raw of this.client.transport.lines("GET", `${this.path}/logs`, { query })) {
+        for await (const raw of this.client.transport.lines("GET", path, { query: query("follow", "true") })) {
+          wait = 100;
+          failures = 0;
           if (raw.cursor !== undefined) cursor = String(raw.cursor);
-          yield eventOf(raw);
+          // A line without an id only says that the connection lives.
+          if (raw.id !== undefined) yield eventOf(raw);
         }
       } catch (error) {
-        if (!(error instanceof ConnectionLost) || !follow || !cursor) throw error;
-        continue;
+        const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
+        if (!isPassing || !cursor || ++failures > 20) throw error;
       }
-      if (!follow) return;
+      // The server ends a stream when it stops; the next one goes on behind the last record.
+      await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
 }

@@ -136,5 +136,5 @@ export function serviceOf(raw: JSONObject): Service {
 }
 
 export function eventOf(raw: JSONObject): Event {
-  return { type: String(raw.type ?? ""), data: String(raw.data ?? raw.message ?? ""), raw };
+  return { type: String(raw.type ?? raw.kind ?? ""), data: String(raw.data ?? raw.message ?? raw.text ?? ""), raw };
 }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -178,16 +179,29 @@ class AsyncSprite:
     async def logs(self, *, follow: bool = False, **filters: str) -> AsyncIterator[Event]:
         """The sprite's journal, oldest first. With `follow` it goes on, through lost connections too."""
         cursor = filters.pop("cursor", None)
-        while True:
-            query = list(filters.items()) + [("follow", "true" if follow else "false")]
-            query += [("cursor", cursor)] if cursor else []
+        path = f"{self._path}/logs"
+        more = not follow
+        while more:
+            query = [*filters.items(), ("order", "asc")] + ([("cursor", cursor)] if cursor else [])
+            page = await self._transport.json("GET", path, query)
+            for raw in page["records"]:
+                yield Event.of(raw)
+            cursor = page.get("next_cursor")
+            more = bool(page.get("has_more")) and cursor is not None
+        wait, failures = 0.1, 0
+        while follow:
+            query = [*filters.items(), ("follow", "true")] + ([("cursor", cursor)] if cursor else [])
             try:
-                async for raw in self._transport.lines("GET", f"{self._path}/logs", query):
+                async for raw in self._transport.lines("GET", path, query):
+                    wait, failures = 0.1, 0
                     cursor = str(raw.get("cursor") or cursor or "") or None
-                    yield Event.of(raw)
-            except errors.ConnectionLost:
-                if not follow or cursor is None:
+                    # A line without an id only says that the connection lives.
+                    if "id" in raw:
+                        yield Event.of(raw)
+            except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable):
+                failures += 1
+                if cursor is None or failures > 20:
                     raise
-                continue
-            if not follow:
-                return
+            # The server ends a stream when it stops; the next one goes on behind the last record.
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 2)

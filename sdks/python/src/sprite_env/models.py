@@ -190,7 +190,11 @@ class Event:
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Event:
-        return cls(str(raw.get("type", "")), str(raw.get("data") or raw.get("message") or ""), raw)
+        return cls(
+            str(raw.get("type") or raw.get("kind") or ""),
+            str(raw.get("data") or raw.get("message") or raw.get("text") or ""),
+            raw,
+        )
 
 
 def argv_of(command: CommandLine) -> list[str]:
