@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+// Whichever C module is read first is taken for the one that defines `timespec`.
+import CBtrfs
 import CLinux
 import Glibc
 import SpriteDomain
