@@ -139,7 +139,7 @@ SERVICE = {
     "openrc": (
         "/etc/init.d/web",
         "#!/sbin/openrc-run\nsupervisor=supervise-daemon\ncommand=/usr/local/bin/web\nrespawn_delay=1\n"
-        'output_logger="cat >/dev/console"\nstop_post() { echo stopped >>/var/log/web; }\n',
+        "output_log=/dev/console\nstop_post() { echo stopped >>/var/log/web; }\n",
         "chmod 755 /etc/init.d/web && rc-update add web default && rc-service web start",
     ),
     "s6": (
