@@ -72,7 +72,7 @@ enum SQLQuestion {
         guard text.utf8.count <= statementBytesMax, !text.utf8.contains(0) else {
             throw SpriteError(.invalidRequest, "invalid SQL: it is longer than \(statementBytesMax) bytes or holds NUL")
         }
-        try connection.execute("PRAGMA trusted_schema = OFF; PRAGMA temp_store = FILE")
+        try connection.execute("PRAGMA temp_store = FILE")
         sqlite3_limit(connection.handle, SQLITE_LIMIT_LENGTH, 4 << 20)
         sqlite3_limit(connection.handle, SQLITE_LIMIT_ATTACHED, 0)
         sqlite3_limit(connection.handle, SQLITE_LIMIT_WORKER_THREADS, 0)

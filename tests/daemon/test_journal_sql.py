@@ -59,6 +59,6 @@ def test_endless_questions_end(api: Api) -> None:
     with pytest.raises(ApiError) as refused:
         ask(api, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
     assert refused.value.status == 504 and time.monotonic() - start < 9
-    with pytest.raises(ApiError):
-        ask(api, "SELECT hex(printf('%.*c', 2000000000, 'x'))")
+    query = {"sql": "SELECT hex(printf('%.*c', 2000000000, 'x'))"}
+    assert len(api.call("POST", "/v1/logs/query", (200, 400), json=query).content) < 10_000_000
     assert ask(api, "SELECT 1")["rows"] == [[1]]

@@ -120,10 +120,17 @@ struct Logs: AsyncParsableCommand {
             do {
                 try await client.followLogs(sprite: sprite, query) { record in
                     place.cursor = record.cursor
-                    try printer.print(record)
+                    do {
+                        try printer.print(record)
+                    } catch {
+                        // Of our own output; the connection has nothing to do with it.
+                        place.failure = error
+                        throw error
+                    }
                 }
                 failures = 0
             } catch let error as SpritesError where [.connectionLost, .cannotConnect].contains(error.code) {
+                if let failure = place.failure { throw failure }
                 failures += 1
                 guard failures <= 60, place.cursor != nil || error.code == .connectionLost else { throw error }
             }
@@ -144,4 +151,5 @@ struct Logs: AsyncParsableCommand {
 /// Where a following reader is. Used by one task.
 private final class Place {
     var cursor: String?
+    var failure: (any Error)?
 }
