@@ -72,7 +72,8 @@ enum SQLQuestion {
         guard text.utf8.count <= statementBytesMax, !text.utf8.contains(0) else {
             throw SpriteError(.invalidRequest, "invalid SQL: it is longer than \(statementBytesMax) bytes or holds NUL")
         }
-        try connection.execute("PRAGMA temp_store = FILE")
+        // The virtual table is connected first: connecting asks for what a statement may not do.
+        try connection.execute("PRAGMA temp_store = FILE; SELECT rowid FROM words LIMIT 0")
         sqlite3_limit(connection.handle, SQLITE_LIMIT_LENGTH, 4 << 20)
         sqlite3_limit(connection.handle, SQLITE_LIMIT_ATTACHED, 0)
         sqlite3_limit(connection.handle, SQLITE_LIMIT_WORKER_THREADS, 0)

@@ -74,7 +74,7 @@ def test_escapes_are_made_visible_on_a_terminal(cli: Cli, api: Api, sprite: str)
 
 
 def test_following_and_a_closed_pipe(cli: Cli, api: Api, sprite: str) -> None:
-    command = f"{programs.sprite()} logs -s {sprite} -f --search tick | head -n 2; echo ${{PIPESTATUS[0]}}"
+    command = f"{programs.sprite()} logs -s {sprite} -f --grep ^tick | head -n 2; echo ${{PIPESTATUS[0]}}"
     child = subprocess.Popen(
         ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.environment, cwd=cli.folder
     )
