@@ -95,7 +95,12 @@ let package = Package(
         library("SpriteLifecycle", ["SpriteDomain", logging, nioCore, serviceLifecycle]),
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
         library("SpriteRegistry", ["SpriteDomain", grdb]),
-        library("SpriteJournal", ["SpriteDomain", "SpriteSystem", "CLinux", sqlite, logging]),
+        library(
+            "SpriteJournal",
+            [
+                "SpriteDomain", "SpriteSystem", "CLinux", sqlite, logging, asyncHTTPClient, nioCore, nioHTTP1,
+                serviceLifecycle,
+            ]),
         library("SpriteStorage", ["SpriteDomain", "SpriteSystem", "CLinux", "CBtrfs", logging]),
         library("SpriteRuntimes", ["SpriteDomain", "SpriteSystem", "CLinux", grdb, logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),

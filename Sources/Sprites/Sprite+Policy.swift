@@ -6,6 +6,8 @@ import SpriteAPI
 
 /// Where a sprite may connect to.
 public typealias NetworkPolicy = API.NetworkPolicy
+/// One rule of a network policy.
+public typealias PolicyRule = API.NetworkPolicy.Rule
 /// What a sprite contacted, or was refused.
 public typealias NetworkContact = API.NetworkContact
 

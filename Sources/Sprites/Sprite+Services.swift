@@ -8,8 +8,6 @@ import SpriteAPI
 public typealias Service = API.Service
 /// Something a service did or printed.
 public typealias ServiceEvent = API.ServiceStreamEvent
-/// A rule of the network policy.
-public typealias PolicyRule = API.NetworkPolicy.Rule
 
 /// What a service runs.
 public struct ServiceOptions: Sendable {
@@ -115,15 +113,4 @@ public struct SpriteServices: Sendable {
 extension Sprite {
     /// The services of the sprite.
     public var services: SpriteServices { SpriteServices(sprite: self) }
-
-    /// The rules of the network policy; none means that everything is allowed.
-    public func networkPolicy() async throws -> [PolicyRule] {
-        try await http.get(path + "/policy/network", as: API.NetworkPolicy.self, timeout: requestTimeout).rules
-    }
-
-    /// Replaces the rules of the network policy.
-    public func setNetworkPolicy(_ rules: [PolicyRule]) async throws {
-        let body = try http.encoded(["rules": rules])
-        _ = try await http.send(.POST, path + "/policy/network", body: body, timeout: requestTimeout)
-    }
 }

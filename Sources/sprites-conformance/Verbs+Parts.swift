@@ -27,7 +27,7 @@ extension Verbs {
 
     private func entry(_ entry: FileEntry) -> JSONValue {
         [
-            "name": .text(entry.name), "path": .text(entry.path), "type": .text(entry.type), "size": .int(entry.size),
+            "name": .text(entry.name), "path": .text(entry.path), "type": .text(entry.type), "size": .int(Int(entry.size)),
             "mode": .text(entry.mode),
         ]
     }
@@ -87,7 +87,7 @@ extension Verbs {
         case "services.delete": try await services.delete(name)
         case "services.logs": return events(try await services.logs(name, follow: follow))
         case "policy.get":
-            let rules = try await sprite.networkPolicy().map { rule -> JSONValue in
+            let rules = try await sprite.networkPolicy().rules.map { rule -> JSONValue in
                 var fields: [String: JSONValue] = [:]
                 fields["domain"] = rule.domain.map { .text($0) }
                 fields["action"] = rule.action.map { .text($0) }
@@ -95,7 +95,7 @@ extension Verbs {
                 return .object(fields)
             }
             return ["rules": .list(rules)]
-        case "policy.set": try await sprite.setNetworkPolicy(request.rules ?? [])
+        case "policy.set": try await sprite.setNetworkPolicy(NetworkPolicy(rules: request.rules ?? []))
         default: throw DriverProblem(text: "there is no verb '\(request.do)'")
         }
         return [:]

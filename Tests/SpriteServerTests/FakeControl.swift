@@ -142,6 +142,10 @@ final class FakeControl: SpriteControl {
         try checked(name) { _, _ in throw SpriteError(.notFound, "cannot undo: there was no restore") }
     }
 
+    func upgradeBase(_ name: SpriteName, to base: BaseName?, isTrial: Bool) async throws -> BaseUpgrade {
+        throw SpriteError(.unsupported, "the sprites of this test have no bases")
+    }
+
     func networkContacts(_ name: SpriteName) async throws -> [NetworkContact] { [] }
 
     func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String? {

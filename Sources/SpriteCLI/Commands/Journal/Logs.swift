@@ -105,7 +105,7 @@ struct Logs: AsyncParsableCommand {
 
     /// Goes on behind the last record that came after the connection was lost.
     private func follow(_ client: SpritesClient, _ sprite: String?, _ printer: RecordPrinter) async throws {
-        let place = Place()
+        let place = FollowedPlace()
         var failures = 0
         while true {
             var query = filters
@@ -149,7 +149,7 @@ struct Logs: AsyncParsableCommand {
 }
 
 /// Where a following reader is. Used by one task.
-private final class Place {
+private final class FollowedPlace {
     var cursor: String?
     var failure: (any Error)?
 }
