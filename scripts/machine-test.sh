@@ -58,7 +58,7 @@ if [ ! -f "$work/root.tar" ]; then
     # shellcheck source=/dev/null
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
     packages=$(sed -n '/^run_packages=(/,/)/p' scripts/install-deps.sh | tr -d '()\n' | sed 's/^run_packages=//')
-    find /etc/apt -name "*.list" -o -name "*.sources" | xargs grep -l "$suite" | xargs cat |
+    grep -rlZ --include='*.list' --include='*.sources' "$suite" /etc/apt | xargs -0 cat |
         mmdebstrap --mode=root --variant=minbase --format=tar --dpkgopt=force-unsafe-io \
             --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
             --include="systemd-sysv,dbus,udev,linux-image-cloud-amd64,python3,$(echo "$packages" | tr -s ' ' ',')" \

@@ -127,3 +127,26 @@ enum Route: Sendable, Equatable {
         }
     }
 }
+
+extension Route {
+    /// The kind of path without what varies in it.
+    var label: String {
+        let text = String(describing: self)
+        return String(text.prefix { $0 != "(" })
+    }
+
+    /// Paths of the journal.
+    static func ofJournal(_ segments: [String]) -> Route? {
+        switch segments.count {
+        case 1 where segments == ["metrics"]: return .metrics
+        case 2 where segments == ["v1", "logs"]: return .allLogs
+        case 3 where segments == ["v1", "logs", "query"]: return .logQuery
+        case 3 where segments[0] == "v1" && segments[1] == "traces": return .trace(id: segments[2])
+        case 4 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "logs":
+            return .logs(segments[2])
+        case 5 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "traces":
+            return .trace(id: segments[4])
+        default: return nil
+        }
+    }
+}

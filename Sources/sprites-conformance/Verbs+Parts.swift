@@ -27,7 +27,8 @@ extension Verbs {
 
     private func entry(_ entry: FileEntry) -> JSONValue {
         [
-            "name": .text(entry.name), "path": .text(entry.path), "type": .text(entry.type), "size": .int(Int(entry.size)),
+            "name": .text(entry.name), "path": .text(entry.path), "type": .text(entry.type),
+            "size": .int(Int(entry.size)),
             "mode": .text(entry.mode),
         ]
     }

@@ -86,15 +86,16 @@ private let asked: [UInt8] = [0xC0, 12]
         #expect(sent[0] == 0x12 && sent[1] == 0x34 && sent.count == 12 + 17 + 4 + 11)
     }
 
-    @Test(arguments: [
-        [UInt8](), [0, 7, 1], Array(question("a.b").dropLast(3)),
-        [0, 7, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0] + encoded("a"),
-        [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xC0, 12, 0, 1, 0, 1],
-        [0, 7, 0x81, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1],
-        [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 0x61, 0x2E, 0x62, 0, 0, 1, 0, 1],
-        [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0x61, 0, 0, 0, 1, 0, 1],
-        question(Array(repeating: String(repeating: "a", count: 63), count: 4).joined(separator: ".")),
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [UInt8](), [0, 7, 1], Array(question("a.b").dropLast(3)),
+            [0, 7, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0] + encoded("a"),
+            [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xC0, 12, 0, 1, 0, 1],
+            [0, 7, 0x81, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1],
+            [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 0x61, 0x2E, 0x62, 0, 0, 1, 0, 1],
+            [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0x61, 0, 0, 0, 1, 0, 1],
+            question(Array(repeating: String(repeating: "a", count: 63), count: 4).joined(separator: ".")),
+        ] as [[UInt8]])
     func `broken questions are refused`(_ bytes: [UInt8]) {
         #expect(throws: (any Error).self) { try NameQuestion(bytes) }
     }

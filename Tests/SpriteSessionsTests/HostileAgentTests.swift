@@ -101,7 +101,7 @@ import Testing
         #expect(refused?.code == .unavailable)
         await engine.disconnect(sprite)
         await engine.stop()
-        for folder in ["agents", "sessions"] { rmdir("\(directory)/\(folder)") }
+        for folder in ["agents", "sessions", "ended"] { rmdir("\(directory)/\(folder)") }
         #expect(rmdir(directory) == 0)
     }
 }
