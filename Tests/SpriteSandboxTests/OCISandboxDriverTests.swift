@@ -25,7 +25,7 @@ extension SandboxTests {
                 #expect(try fixture.run(id, "cat /proc/self/cgroup").output.contains("0::/\n"))
                 #expect(
                     try fixture.run(id, "ls /.sprite").output
-                        == "bin\ncheckpoints\nllm-checkpoints.txt\nllm-languages.txt\nllm-mcp.txt\nllm-services.txt\nllm.txt\nversion.txt\n"
+                        == "bin\ncheckpoints\nllm-checkpoints.txt\nllm-languages.txt\nllm-mcp.txt\nllm-services.txt\nllm.txt\npolicy\nversion.txt\n"
                 )
                 #expect(try fixture.run(id, "/.sprite/bin/sprite-env").status == 0)
                 #expect(try fixture.run(id, "stat -c %u /.sprite/bin/sprite-env /.sprite/llm.txt").output == "0\n0\n")
