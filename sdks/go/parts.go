@@ -356,7 +356,9 @@ func (s *Sprite) logs(ctx context.Context, options LogOptions, each func(Event) 
 			return each(eventOf(raw))
 		})
 		isPassing := errors.Is(err, ConnectionLost) || errors.Is(err, CannotConnect) || errors.Is(err, Unavailable)
-		if failures++; err != nil && (!isPassing || cursor == "" || failures > 20) {
+		// Nothing was given yet if there is no cursor: the same question again loses nothing, if the server was there.
+		isFirst := cursor == "" && !errors.Is(err, ConnectionLost)
+		if failures++; err != nil && (!isPassing || isFirst || failures > 20) {
 			return err
 		}
 		// The server ends a stream when it stops; the next one goes on behind the last record.

@@ -184,7 +184,9 @@ export class Sprite {
         }
       } catch (error) {
         const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
-        if (!isPassing || !cursor || ++failures > 20) throw error;
+        // Without a cursor nothing was given yet: the same question again loses nothing, if the server was there.
+        const isFirst = !cursor && !(error instanceof ConnectionLost);
+        if (!isPassing || isFirst || ++failures > 20) throw error;
       }
       // The server ends a stream when it stops; the next one goes on behind the last record.
       await new Promise((resolve) => setTimeout(resolve, wait));

@@ -198,9 +198,11 @@ class AsyncSprite:
                     # A line without an id only says that the connection lives.
                     if "id" in raw:
                         yield Event.of(raw)
-            except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable):
+            except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable) as error:
                 failures += 1
-                if cursor is None or failures > 20:
+                # Without a cursor nothing was given yet: the same question again loses nothing, if the server was there.
+                is_first = cursor is None and not isinstance(error, errors.ConnectionLost)
+                if is_first or failures > 20:
                     raise
             # The server ends a stream when it stops; the next one goes on behind the last record.
             await asyncio.sleep(wait)
