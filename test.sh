@@ -166,7 +166,7 @@ pytest() { # TIER SECONDS
     say "$1"
     (cd tests && timeout "$2" "$python" -m pytest -q -p no:cacheprovider --junitxml "$results/$1.xml" "$1")
 }
-if wants daemon; then suite daemon pytest daemon 1500; fi
+if wants daemon; then suite daemon pytest daemon 2100; fi
 if wants conformance; then suite conformance pytest conformance 600; fi
 if wants sdk; then suite sdk pytest sdk 900; fi
 

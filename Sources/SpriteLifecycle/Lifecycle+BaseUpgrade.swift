@@ -51,9 +51,10 @@ extension Machine {
         let kept = CheckpointID.automatic(before.nextAutomatic)
         let intent = Intent.checkpoint(id, kept)
         try await drivers.registry.begin(intent)
-        let checkpoint = Checkpoint(
+        var checkpoint = Checkpoint(
             sprite: id, id: kept, createdAt: .now(), comment: "before the base went from \(from) to \(to)",
             source: before.source, base: from)
+        checkpoint.reason = .replaced
         var next = before
         next.nextAutomatic += 1
         next.base = to

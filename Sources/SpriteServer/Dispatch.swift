@@ -58,7 +58,7 @@ extension APIService {
         if reply.status == .methodNotAllowed, let route = exchange.target.segments.flatMap(Route.init) {
             headers.add(name: "allow", value: route.methods.joined(separator: ", "))
         }
-        if reply.status == .tooManyRequests {
+        if reply.status == .tooManyRequests, !headers.contains(name: "retry-after") {
             headers.add(name: "retry-after", value: "1")
         }
         try? await exchange.send(reply.status, json: reply.body, headers)

@@ -175,12 +175,11 @@ s = socket.socket(socket.AF_UNIX); s.settimeout(30); s.connect("/.sprite/api.soc
 s.sendall(b"POST /v1/checkpoint HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 sent = 0
 try:
-    while sent < 1 << 30:
+    while sent < 1 << 40:
         s.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n"); sent += 65536
-except OSError: pass
-print(sent >> 20)
+except OSError: print("cut off")
 '''
-    assert int(shell(api, sprite, f"python3 -c '{pour}'").strip()) < 900
+    assert shell(api, sprite, f"python3 -c '{pour}'") == "cut off\n"
     # Half a body, half a head, nothing at all: given up after a while. Meanwhile others are served.
     slow = r'''
 import socket, time

@@ -52,6 +52,7 @@ def test_requests_are_limited_and_come_back(new_daemon: Callable[..., Daemon]) -
     check_form(refused[0], "rate_limited", 5, 1)
     url = f"{daemon.url.replace('http', 'ws')}/v1/sprites/none/exec?cmd=true"
     statuses = set()
+    time.sleep(1.1)
     for _ in range(25):
         with pytest.raises(InvalidStatus) as refusal:
             connect(url, additional_headers={"Authorization": f"Bearer {daemon.token}"}, proxy=None)

@@ -129,10 +129,42 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
     ],
     "sendModelContext": [],
     "endModelContext": [],
+    "upgradeBase": [({}, {"base": 5}, {400}), ({}, {"base": "none-such"}, {404}), ({}, {"base": "A B"}, {400})],
+    "pinCheckpoint": [({}, None, {404})],
+    "unpinCheckpoint": [({}, None, {404})],
+    "diff": [
+        ({}, None, {400}), ({"from": "v77"}, None, {404}), ({"from": "v0", "to": "../v0"}, None, {404}),
+        ({"from": "v0", "limit": "-1"}, None, {400}), ({"from": "v0", "path": "a\0b"}, None, {400}),
+    ],
+    "tryCommand": [
+        ({}, {}, {400}), ({}, {"command": []}, {400}), ({}, {"command": 5}, {400}),
+        ({}, {"command": ["true"], "timeout_seconds": -1}, {400}), ({}, {"command": ["true"], "env": 5}, {400}),
+    ],
+    "race": [
+        ({}, {}, {400}), ({}, {"command": ["true"], "count": 0}, {400}), ({}, {"command": ["true"], "count": 1000}, {400}),
+        ({}, {"command": ["true"], "checkpoint": "v77"}, {404}),
+    ],
+    "bisect": [
+        ({}, {}, {400}), ({}, {"command": ["true"]}, {400}), ({}, {"command": ["true"], "good": "v77", "bad": "v78"}, {404}),
+    ],
+    "setCheckpointsPolicy": [({}, {"every_minutes": -1}, {400}), ({}, {"every_minutes": "x"}, {400}), ({}, {"more": 1}, {400})],
+    "getLogs": [
+        ({"since": "yesterday"}, None, {400}), ({"kind": "none"}, None, {400}), ({"limit": "-1"}, None, {400}),
+        ({"cursor": "!"}, None, {400}), ({"order": "up"}, None, {400}), ({"regex": "("}, None, {400}),
+        ({"level": "loud"}, None, {400}), ({"stream": "x"}, None, {400}), ({"trace": "1"}, None, {400}),
+    ],
+    "getSpriteLogs": [({"until": "x"}, None, {400}), ({"limit": "many"}, None, {400}), ({"follow": "perhaps"}, None, {400})],
+    "queryLogs": [
+        ({}, {}, {400}), ({}, {"sql": ""}, {400}), ({}, {"sql": "delete from log"}, {400}), ({}, {"sql": "nonsense"}, {400}),
+        ({}, {"sql": "attach 'x' as y"}, {400}), ({}, {"sql": "select 1", "limit": -1}, {400}),
+    ],
+    "getTrace": [({}, None, {404})],
+    "getSpriteTrace": [({}, None, {404})],
 }  # fmt: skip
 #: Of these nothing can be wrong but who asks, for what sprite, and how.
 PLAIN = {
     "getHealth", "getSprite", "destroySprite", "upgradeSprite", "exec", "listCheckpoints", "listServices", "listTasks",
+    "getCheckpointsPolicy", "deleteCheckpointsPolicy", "listNetworkContacts", "suggestNetworkPolicy", "getMetrics",
     "getNetworkPolicy", "getPrivilegesPolicy", "deletePrivilegesPolicy", "getResourcesPolicy", "deleteResourcesPolicy",
 }  # fmt: skip
 
@@ -146,7 +178,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def filled(path: str, sprite: str) -> str:
     return (
-        path.replace("{name}", sprite).replace("{service}", "none").replace("{task}", "none")
+        path.replace("{name}", sprite).replace("{service}", "none").replace("{task}", "none").replace("{trace}", "0" * 31 + "1")
         .replace("/checkpoints/{id}", "/checkpoints/v77").replace("{id}", "77")
     )  # fmt: skip
 
@@ -208,6 +240,12 @@ def test_strangers_and_wrong_methods(daemon: Daemon, api: Api, method: str, path
             body = {"params": {"path": "/tmp"}} | ({"json": {"path": "/a", "source": "/a", "dest": "/b", "mode": "0644"}} if method == "POST" else {})
         if path.endswith("/exec"):
             body = {"params": {"cmd": "true"}}
+        if path.endswith("/diff"):
+            body = {"params": {"from": "v0"}}
+        if path.endswith(("/try", "/race", "/bisect")):
+            body = {"json": {"command": ["true"], "good": "v0", "bad": "v1"}}
+        if path.endswith("/policy/checkpoints") and method == "POST":
+            body = {"json": {}}
         answer = api.http.request(method, nobody, **body)
         assert answer.status_code == 404, f"{details['operationId']} of no sprite: {answer.status_code} {answer.text[:300]}"
     answer = api.http.request("PATCH", nobody)

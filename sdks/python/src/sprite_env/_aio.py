@@ -200,7 +200,7 @@ class AsyncSprite:
                         yield Event.of(raw)
             except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable) as error:
                 failures += 1
-                # Without a cursor nothing was given yet: the same question again loses nothing, if the server was there.
+                # Without a cursor nothing was given yet: asking again loses nothing, if the server was there.
                 is_first = cursor is None and not isinstance(error, errors.ConnectionLost)
                 if is_first or failures > 20:
                     raise
