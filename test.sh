@@ -162,11 +162,14 @@ if wants daemon || wants conformance || wants sdk; then
         "from pathlib import Path; from support.base import base_tar; base_tar(Path('$scratch'))"
     if [ -f "$base" ]; then export SPRITE_TEST_BASE_TAR=$base; fi
 fi
-pytest() { # TIER SECONDS
-    say "$1"
-    (cd tests && timeout "$2" "$python" -m pytest -q -p no:cacheprovider --junitxml "$results/$1.xml" "$1")
+pytest() { # TIER SECONDS [OPTION…]
+    local tier=$1 seconds=$2
+    shift 2
+    say "$tier"
+    (cd tests && timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider --junitxml "$results/$tier.xml" "$tier" "$@")
 }
-if wants daemon; then suite daemon pytest daemon 2100; fi
+# Two processes at once, each with whole files: these tests wait more than they work.
+if wants daemon; then suite daemon pytest daemon 2100 --numprocesses 2 --dist loadfile; fi
 if wants conformance; then suite conformance pytest conformance 600; fi
 if wants sdk; then suite sdk pytest sdk 900; fi
 

@@ -287,6 +287,8 @@ extension API {
         public var runningVersion: String?
         /// RFC 3339; nil if it never ran.
         public var lastRunningAt: String?
+        /// RFC 3339; nil if it was not frozen since the daemon began.
+        public var lastWarmingAt: String?
         /// RFC 3339.
         public var timestamp: String
         /// Of all sprites.
@@ -303,6 +305,7 @@ extension API {
             case statusReason = "status_reason"
             case runningVersion = "running_version"
             case lastRunningAt = "last_running_at"
+            case lastWarmingAt = "last_warming_at"
             case organization = "org"
         }
     }

@@ -36,6 +36,7 @@ struct Configuration: Sendable {
     var createLimit: String?
     var clientTimeout: String?
     var memoryReserve: String?
+    var maxAwake: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
@@ -44,7 +45,7 @@ struct Configuration: Sendable {
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
         "otlp_endpoint": \.otlpEndpoint, "otlp_headers": \.otlpHeaders, "rate_limit": \.rateLimit,
         "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
-        "memory_reserve": \.memoryReserve,
+        "memory_reserve": \.memoryReserve, "max_awake": \.maxAwake,
     ]
 
     init() {}
@@ -100,6 +101,15 @@ func rateLimit(_ text: String) throws -> RateLimit? {
         throw SpriteError(.invalidRequest, "cannot read limit '\(text)': write it such as 600/m, 10/s, 100/h, or off")
     }
     return RateLimit(count: count, window: window)
+}
+
+/// Reads a number of sprites, such as `20`; nil for `off`.
+func countOrOff(_ text: String) throws -> Int? {
+    if text == "off" { return nil }
+    guard let number = Int(text), (1...1_000_000).contains(number) else {
+        throw SpriteError(.invalidRequest, "cannot read '\(text)': write a number of sprites, 1 to 1000000, or off")
+    }
+    return number
 }
 
 /// Reads seconds, such as `300`; zero for `off`.

@@ -60,7 +60,8 @@ struct Parts: Sendable {
         let drivers = Drivers(
             registry: registry, storage: pool, trees: pool, sandboxes: sandboxes, network: network,
             sessions: sessions, services: supervisor, inside: inside, journal: journal, closeSocket: { close($0) },
-            initSystem: { try await catalog.initSystem($0) }, logger: logger, runtimes: runtimes)
+            initSystem: { try await catalog.initSystem($0) }, logger: logger, runtimes: runtimes,
+            awake: AwakeLimit(try settings.maxAwake.map(countOrOff) ?? nil))
         let wanted = try settings.defaultBase.map { try BaseName($0) }
         let lifecycle = Lifecycle(drivers: drivers) {
             if let wanted { return wanted }

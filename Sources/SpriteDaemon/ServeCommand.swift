@@ -66,6 +66,10 @@ struct ServeCommand: AsyncParsableCommand {
         name: .customLong("memory-reserve"),
         help: "Memory kept free by stopping frozen sprites, such as 2G or 5%, or off. (default: 5%)")
     var memoryReserve: String?
+    @Option(
+        name: .customLong("max-awake"),
+        help: "Sprites that may run or be frozen at once, such as 20, or off. (default: off)")
+    var maxAwake: String?
 
     func run() async throws {
         let names = try data.names()
@@ -155,6 +159,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.createLimit = createLimit ?? settings.createLimit
         settings.clientTimeout = clientTimeout ?? settings.clientTimeout
         settings.memoryReserve = memoryReserve ?? settings.memoryReserve
+        settings.maxAwake = maxAwake ?? settings.maxAwake
         return settings
     }
 }

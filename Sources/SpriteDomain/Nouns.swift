@@ -112,13 +112,17 @@ package struct SpriteView: Sendable, Hashable {
     package var initSystem: InitSystem
     /// Why it is in that state, for people.
     package var reason: String?
+    /// When it was frozen last, since the daemon began.
+    package var lastWarmingAt: Timestamp?
     package init(
-        sprite: Sprite, status: SpriteStatus, initSystem: InitSystem = .sprite, reason: String? = nil
+        sprite: Sprite, status: SpriteStatus, initSystem: InitSystem = .sprite, reason: String? = nil,
+        lastWarmingAt: Timestamp? = nil
     ) {
         self.sprite = sprite
         self.status = status
         self.initSystem = initSystem
         self.reason = reason
+        self.lastWarmingAt = lastWarmingAt
     }
 }
 

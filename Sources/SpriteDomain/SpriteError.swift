@@ -24,6 +24,8 @@ package struct SpriteError: Error, Sendable, CustomStringConvertible {
         package static let tooLarge = Code(rawValue: "too_large")
         /// A limit on rate or count was reached. HTTP 429.
         package static let limitReached = Code(rawValue: "limit_reached")
+        /// As many sprites as may be awake at once are; clients know the word. HTTP 429.
+        package static let concurrentSpriteLimit = Code(rawValue: "concurrent_sprite_limit_exceeded")
         /// This host cannot do it, for example a limit no cgroup hierarchy can enforce. HTTP 501.
         package static let unsupported = Code(rawValue: "unsupported")
         /// The daemon is stopping. HTTP 503.

@@ -21,6 +21,7 @@ package struct Drivers: Sendable {
     package var logger: Logger
     /// Nil where layers cannot be used.
     package var runtimes: (any RuntimesDriver)?
+    package var awake: AwakeLimit
 
     package init(
         registry: any RegistryDriver, storage: any StorageDriver, trees: any TreeStorageDriver,
@@ -28,7 +29,7 @@ package struct Drivers: Sendable {
         services: any ServiceDriver, inside: any InsideDriver, journal: any JournalRecorder = NoJournal(),
         closeSocket: @escaping @Sendable (Int32) -> Void,
         initSystem: @escaping @Sendable (BaseName) async throws -> InitSystem = { _ in .sprite },
-        logger: Logger, runtimes: (any RuntimesDriver)? = nil
+        logger: Logger, runtimes: (any RuntimesDriver)? = nil, awake: AwakeLimit = AwakeLimit()
     ) {
         self.registry = registry
         self.storage = storage
@@ -43,5 +44,6 @@ package struct Drivers: Sendable {
         self.initSystem = initSystem
         self.logger = logger
         self.runtimes = runtimes
+        self.awake = awake
     }
 }

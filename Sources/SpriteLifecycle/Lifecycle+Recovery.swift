@@ -41,7 +41,9 @@ extension Lifecycle {
         for sprite in sprites {
             let checkpoints = try await drivers.registry.checkpoints(sprite.id)
             let initSystem = try await drivers.initSystem(sprite.base)
-            let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers)
+            let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers) {
+                await self.stopLongestFrozen()
+            }
             await machine.load(try await drivers.registry.tasks(sprite.id))
             if let text = try await drivers.registry.policy(sprite.id, .checkpoints),
                 let policy = try? CheckpointPolicy(text: text)

@@ -44,6 +44,12 @@ package actor Lifecycle {
         return found?.machine
     }
 
+    /// Stops it; false if there is none, or it cannot be stopped.
+    func stopLongestFrozen() async -> Bool {
+        guard let machine = await longestFrozen() else { return false }
+        return await machine.giveWay(because: .awakeLimit)
+    }
+
     func counts() async -> [SpriteStatus: Int] {
         var counts: [SpriteStatus: Int] = [.running: 0, .warm: 0, .cold: 0]
         for machine in machines.values { counts[await machine.status, default: 0] += 1 }
@@ -87,6 +93,9 @@ package actor Lifecycle {
         let start = ContinuousClock.now
         try reserve(sprite.name)
         defer { unreserve(sprite.name) }
+        try await drivers.awake.admit(sprite.id, "create sprite '\(sprite.name)'") { await self.stopLongestFrozen() }
+        var isMade = false
+        defer { if !isMade { drivers.awake.note(sprite.id, isAwake: false) } }
         let intent = Intent.create(sprite, source: source)
         let drivers = drivers
         // Finished or undone as a whole even if the client hangs up meanwhile; awaited here.
@@ -136,12 +145,14 @@ package actor Lifecycle {
                 }
                 FaultPoint.createCompleted.reached()
                 let machine = Machine(
-                    sprite, checkpoints: [initial], initSystem: sandbox.initSystem, drivers: drivers)
+                    sprite, checkpoints: [initial], initSystem: sandbox.initSystem, drivers: drivers
+                ) { await self.stopLongestFrozen() }
                 await machine.adopt(sandbox)
                 return machine
             }
         }.value
         machines[sprite.name] = machine
+        isMade = true
         machine.note(
             "sprite.created", "created from base \(sprite.base)",
             fields: [("base", .text(sprite.base.rawValue)), ("duration_ms", .milliseconds(since: start))])

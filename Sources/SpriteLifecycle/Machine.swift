@@ -21,8 +21,12 @@ actor Machine {
     let turns = TurnQueue()
     private(set) var sprite: Sprite
     private(set) var checkpoints: [Checkpoint]
-    private(set) var power = Power.cold
-    private(set) var isRestoring = false
+    private(set) var power = Power.cold { didSet { noteAwake() } }
+    private(set) var isRestoring = false { didSet { noteAwake() } }
+    /// When it was frozen last, since the daemon began.
+    private(set) var lastWarmingAt: Timestamp?
+    /// Stops the frozen sprite that nobody has used for the longest time; false if there is none.
+    private let makeRoom: @Sendable () async -> Bool
     /// By name; those that have expired go when somebody looks.
     var tasks: [String: SpriteTask] = [:]
     /// A try is under way: another would roll back what it keeps.
@@ -45,7 +49,11 @@ actor Machine {
     /// What its base says; a sandbox that runs may have begun with another.
     private(set) var initSystem: InitSystem
 
-    init(_ sprite: Sprite, checkpoints: [Checkpoint], initSystem: InitSystem = .sprite, drivers: Drivers) {
+    init(
+        _ sprite: Sprite, checkpoints: [Checkpoint], initSystem: InitSystem = .sprite, drivers: Drivers,
+        makeRoom: @escaping @Sendable () async -> Bool
+    ) {
+        self.makeRoom = makeRoom
         self.initSystem = initSystem
         id = sprite.id
         self.sprite = sprite
@@ -87,8 +95,12 @@ actor Machine {
             case .cold, .destroyed: isRestoring ? "being restored" : stopReason
             }
         return SpriteView(
-            sprite: sprite, status: status, initSystem: sandbox?.initSystem ?? initSystem, reason: reason)
+            sprite: sprite, status: status, initSystem: sandbox?.initSystem ?? initSystem, reason: reason,
+            lastWarmingAt: lastWarmingAt)
     }
+
+    /// One that is restored keeps its seat while it is stopped.
+    private func noteAwake() { drivers.awake.note(id, isAwake: sandbox != nil || isRestoring) }
 
     var sandbox: Sandbox? {
         switch power {
@@ -166,8 +178,10 @@ actor Machine {
             let clock = ContinuousClock.now
             let sandbox: Sandbox
             do {
+                try await drivers.awake.admit(id, "start sprite '\(sprite.name)'", makeRoom: makeRoom)
                 sandbox = try await boot(sprite, drivers)
             } catch {
+                noteAwake()
                 note("sprite.start_failed", level: .error, "not started: \(SpriteError.sentence(error))")
                 throw error
             }
@@ -230,12 +244,12 @@ actor Machine {
     var stoppable: Duration? { isFrozen && !isRestoring && sprite.idle.stopAfterSeconds != 0 ? unused : nil }
 
     /// Stops it if it still is frozen; false if it could not be stopped.
-    func stopForMemory() async -> Bool {
+    func giveWay(because reason: GivingWay) async -> Bool {
         do {
             try await turns.withTurn {
                 guard await self.stoppable != nil else { return }
-                try await self.stop(inOrder: true, because: "memory was short")
-                self.note("sprite.stopped", "stopped, memory was short", fields: [("reason", "memory")])
+                try await self.stop(inOrder: true, because: reason.text)
+                self.note("sprite.stopped", "stopped, \(reason.text)", fields: [("reason", .text(reason.rawValue))])
             }
             return true
         } catch {
@@ -265,6 +279,7 @@ actor Machine {
             return
         }
         power = .frozen(sandbox)
+        lastWarmingAt = .now()
         logger.debug("sprite frozen, unused")
         note("sprite.frozen", "put to sleep, unused")
     }

@@ -23,7 +23,7 @@ package struct MemoryWatch: Service {
                 try await Task.sleep(for: .seconds(1))
                 // One at a time: what one gives back may be enough.
                 while isShort(), let machine = await lifecycle.longestFrozen() {
-                    guard await machine.stopForMemory() else { break }
+                    guard await machine.giveWay(because: .memory) else { break }
                     try Task.checkCancellation()
                 }
             }

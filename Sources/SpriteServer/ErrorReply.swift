@@ -29,7 +29,7 @@ extension SpriteError.Code {
         case .alreadyExists, .conflict: .conflict
         case .gone: .gone
         case .tooLarge: .payloadTooLarge
-        case .limitReached: .tooManyRequests
+        case .limitReached, .concurrentSpriteLimit: .tooManyRequests
         case .unsupported: .notImplemented
         case .unavailable: .serviceUnavailable
         case .timeout: .gatewayTimeout
@@ -49,7 +49,13 @@ struct ErrorReply {
     init(_ error: any Error, requestID: String, logger: Logger) {
         if let error = error as? SpriteError, error.code.httpStatus != .internalServerError {
             status = error.code.httpStatus
-            body = API.ErrorBody(error: error.code.rawValue, message: error.message)
+            var body = API.ErrorBody(error: error.code.rawValue, message: error.message)
+            if error.code == .concurrentSpriteLimit {
+                // A sprite that is left alone is frozen after that time, and then makes room.
+                body.retryAfterSeconds = Limits.freezeAfterSecondsDefault
+                headers = ["retry-after": "\(Limits.freezeAfterSecondsDefault)"]
+            }
+            self.body = body
             if let cause = error.cause {
                 logger.warning(
                     "request failed",

@@ -31,6 +31,7 @@ extension APIService {
         wire.version = configuration.version
         wire.isEphemeral = sprite.isEphemeral ? true : nil
         wire.lastRunningAt = sprite.lastRunningAt?.text
+        wire.lastWarmingAt = view.lastWarmingAt?.text
         return wire
     }
 

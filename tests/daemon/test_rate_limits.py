@@ -14,7 +14,9 @@ from websockets.sync.client import connect
 
 from support import programs
 from support.daemon import Daemon
+from support.exec import shell
 from support.fixtures import fresh_name
+from support.wait import eventually
 
 
 def check_form(answer: httpx.Response, code: str, limit: int, window: int) -> None:
@@ -41,6 +43,39 @@ def test_new_sprites_are_limited(new_daemon: Callable[..., Daemon]) -> None:
     answer = api.call("POST", f"/v1/sprites/{source}/fork", 429, json={"name": fresh_name()})
     check_form(answer, "sprite_creation_rate_limited", 3, 60)
     assert len(api.all_sprites()) == 3
+
+
+def test_sprites_awake_at_once_are_limited(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon("--max-awake", "2")
+    api = daemon.api()
+    sleepy, busy, third = "sleepy", "busy", "third"
+    api.create(sleepy, config={"freeze_after_seconds": 1})
+    api.create(busy, config={"freeze_after_seconds": 0})
+    # Nobody's time has come yet.
+    for path, body in [("/v1/sprites", {"name": third}), (f"/v1/sprites/{busy}/fork", {"name": third})]:
+        answer = api.call("POST", path, 429, json=body)
+        assert answer.json()["error"] == "concurrent_sprite_limit_exceeded" and "--max-awake" in answer.json()["message"]
+        assert int(answer.headers["retry-after"]) == answer.json()["retry_after_seconds"] > 0
+    # A restore keeps its place.
+    state = api.checkpoint(busy)
+    api.restore(busy, state)
+    eventually(lambda: api.get(sleepy)["status"] == "warm", "it is frozen", 20)
+    assert api.get(sleepy)["last_warming_at"] > api.get(sleepy)["created_at"]
+    api.create(third, config={"freeze_after_seconds": 1})
+    stopped = api.get(sleepy)
+    assert (stopped["status"], stopped["status_reason"]) == ("cold", "its seat was needed")
+    # Waking takes a place as well: the other's, once that is frozen.
+    eventually(lambda: api.get(third)["status"] == "warm", "it is frozen", 20)
+    assert shell(api, sleepy, "echo woken") == "woken\n"
+    assert api.get(third)["status"] == "cold"
+    # After a restart of the daemon those that run still count, and a place that was given up is free.
+    daemon.kill()
+    daemon.start()
+    api = daemon.api()
+    api.call("PUT", f"/v1/sprites/{sleepy}", 200, json={"config": {"freeze_after_seconds": 0}})
+    api.call("POST", "/v1/sprites", 429, json={"name": "fourth"})
+    api.destroy(busy)
+    api.create("fourth")
 
 
 def test_requests_are_limited_and_come_back(new_daemon: Callable[..., Daemon]) -> None:

@@ -39,7 +39,11 @@ _LOGS = pytest.StashKey[dict[str, Path]]()
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
     """A directory for this run; kept if SPRITE_TEST_KEEP names one."""
-    path = Path(KEEP) if KEEP else Path(tempfile.mkdtemp(prefix="sprite-tests-", dir=os.environ.get("SPRITE_TEST_DIR")))
+    if KEEP:
+        # One of its own for each process of a run in several.
+        path = Path(KEEP) / os.environ.get("PYTEST_XDIST_WORKER", "")
+    else:
+        path = Path(tempfile.mkdtemp(prefix="sprite-tests-", dir=os.environ.get("SPRITE_TEST_DIR")))
     path.mkdir(parents=True, exist_ok=True)
     yield path
     if not KEEP and not any(path.glob("*.log")):

@@ -53,6 +53,7 @@ extension APIService {
                 line.statusReason = view.reason
                 line.runningVersion = configuration.version
                 line.lastRunningAt = view.sprite.lastRunningAt?.text
+                line.lastWarmingAt = view.lastWarmingAt?.text
                 guard known[name] != line else { continue }
                 known[name] = line
                 line.timestamp = now
