@@ -58,7 +58,23 @@ struct RuntimesBuild: AsyncParsableCommand {
         line.end()
         let seconds = (ContinuousClock.now - started).components.seconds
         say("built \(try info.id) in \(seconds) s: \(describe(info))")
+        try reportDifferences(info)
     }
+
+    /// The same recipe on the same base should give the same version; where it does not, the mirrors have moved on, or
+    /// something in it says when it was made.
+    private func reportDifferences(_ info: LayerInfo) throws {
+        let store = try LayerStore(dataDirectory: pool.data.names().dataDirectory)
+        guard let other = try store.list().first(where: { $0.isOtherVersion(of: info) }) else { return }
+        let differences = try store.differences(other.id, info.id)
+        complain("the same recipe gave \(try other.id) before; they differ in \(differences.count) entries:")
+        for difference in differences.prefix(Self.differencesShown) { complain("  \(difference)") }
+        if differences.count > Self.differencesShown {
+            complain("  …; `sprited runtimes diff \(try other.id) \(try info.id)` lists all")
+        }
+    }
+
+    private static let differencesShown = 20
 
     private static let prefix = "runtimes-build-"
 
@@ -87,9 +103,9 @@ struct RuntimesBuild: AsyncParsableCommand {
         let description = try await catalog.list().first { $0.name == baseText }
         var options = CommandOptions()
         options.user = "root"
-        if let files = recipe.files {
+        let archive = try recipe.files.map(filesArchive) ?? []
+        if !archive.isEmpty {
             line.show(RuntimesProgress(step: "giving it its files"))
-            let archive = try filesArchive(files)
             let result = try await sprite.command("cat > /var/tmp/sprite-files.tar", options).run(input: archive)
             guard result.isSuccess else {
                 throw SpriteError(.internalError, "cannot build layer: the files do not go in: \(result.stderrText)")
@@ -104,7 +120,7 @@ struct RuntimesBuild: AsyncParsableCommand {
         let upper = try await pool.openPool().checkpointUpper(id, state)
         return try builder.pack(
             recipe, base: base, upper: upper, begun: begun, epoch: description?.createdAt ?? 0,
-            progress: { line.show($0) })
+            archive: archive, progress: { line.show($0) })
     }
 
     private func runScript(
@@ -141,13 +157,16 @@ struct RuntimesBuild: AsyncParsableCommand {
         }
     }
 
-    /// The recipe's files, all owned by root.
+    /// The recipe's files, all owned by root, without times: the same files are the same archive.
     private func filesArchive(_ folder: String) throws -> [UInt8] {
         let path = "/tmp/sprite-files-\(getpid())-\(UInt32.random(in: .min ... .max)).tar"
         defer { unlink(path) }
         try runTool(
             "tar",
-            ["-c", "-f", path, "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "-C", folder, "."])
+            [
+                "-c", "-f", path, "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "-C",
+                folder, ".",
+            ])
         return Array(try Data(contentsOf: URL(filePath: path)))
     }
 

@@ -15,7 +15,7 @@ struct RuntimesCommand: AsyncParsableCommand {
         commandName: "runtimes", abstract: "Language runtimes that sprites have without being in their base.",
         subcommands: [
             RuntimesBuild.self, RuntimesList.self, RuntimesUse.self, RuntimesPublish.self, RuntimesPull.self,
-            RuntimesCheck.self, RuntimesCollect.self,
+            RuntimesCheck.self, RuntimesDiff.self, RuntimesCollect.self,
         ])
 }
 
@@ -130,6 +130,22 @@ struct RuntimesCheck: ParsableCommand {
         for damage in damages { complain(damage) }
         guard damages.isEmpty else { throw ExitCode(1) }
         say("\(try info.id): \(info.objects) objects are whole")
+    }
+}
+
+struct RuntimesDiff: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "diff", abstract: "List what differs between two versions: paths, and what of each.")
+
+    @OptionGroup var options: LayerOptions
+    @Argument(help: "NAME or NAME@VERSION.")
+    var old: String
+    @Argument(help: "NAME or NAME@VERSION.")
+    var new: String
+
+    func run() throws {
+        let store = try options.store()
+        for difference in try store.differences(store.find(old).id, store.find(new).id) { say("\(difference)") }
     }
 }
 

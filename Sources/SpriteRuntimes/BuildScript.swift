@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import SpriteDomain
+
 extension Recipe {
     /// The commands that root runs inside the throw-away sprite; a line `@@ TEXT` of its output names the step.
     package var buildScript: String {
@@ -51,6 +53,11 @@ extension Recipe {
             "sync",
         ]
         return "unpack='\(Self.unpack)'\n" + lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Everything that decides what a layer holds, apart from what the mirrors give.
+    func inputs(base: BaseName, epoch: Int64, archive: [UInt8]) -> [UInt8] {
+        Array("\(name)\n\(base)\n\(epoch)\n\(buildScript)\n\(profile.joined(separator: "\n"))\n".utf8) + archive
     }
 
     /// A wheel is a zip; what belongs beside it in an installation lies in NAME.data.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import FoundationEssentials
 import Glibc
 package import SpriteDomain
 import SpriteSystem
@@ -29,8 +30,9 @@ package struct LayerBuilder: Sendable {
     /// - Parameters:
     ///   - upper: The upper folder of a checkpoint of the sprite; nothing changes it any more.
     ///   - epoch: When the base was made, in seconds since 1970: what the build itself wrote gets this time.
+    ///   - archive: The recipe's files as they went in.
     package func pack(
-        _ recipe: Recipe, base: BaseName, upper: String, begun: Int64, epoch: Int64,
+        _ recipe: Recipe, base: BaseName, upper: String, begun: Int64, epoch: Int64, archive: [UInt8],
         progress: (RuntimesProgress) -> Void
     ) throws -> LayerInfo {
         try store.withLock {
@@ -63,10 +65,13 @@ package struct LayerBuilder: Sendable {
                 stored += UInt64(facts.st_size)
             }
             try system("inspect metadata") { lstat(metadata, &facts) }
+            let inputs = "\(scratch)/inputs"
+            try replaceFile(inputs, Data(recipe.inputs(base: base, epoch: epoch, archive: archive)))
             let info = LayerInfo(
                 name: id.name, version: id.version, base: base.rawValue, createdAt: Int64(time(nil)),
                 entries: tree.entries, sizeBytes: tree.sizeBytes, storedBytes: stored, objects: objects.count,
-                metadataBytes: UInt64(facts.st_size), metadataChecksum: try checksum(metadata))
+                metadataBytes: UInt64(facts.st_size), metadataChecksum: try checksum(metadata),
+                recipeChecksum: try checksum(inputs))
             try replaceFile("\(folder)/layer.json", try info.json)
             // What the objects hold must be on the disk before the layer is there.
             sync()

@@ -22,6 +22,9 @@ package struct LayerInfo: Codable, Sendable, Hashable {
     package var metadataBytes: UInt64
     /// SHA-256 of the metadata file; compared before every mount.
     package var metadataChecksum: String
+    /// SHA-256 of the recipe with its files and its base: two versions that share it should be one. Nil: built before
+    /// this was kept.
+    package var recipeChecksum: String?
     /// Where the objects are; nil: in the store of this data directory.
     package var store: StoreAddress?
 
@@ -36,11 +39,12 @@ package struct LayerInfo: Codable, Sendable, Hashable {
         case storedBytes = "stored_bytes"
         case metadataBytes = "metadata_bytes"
         case metadataChecksum = "metadata_sha256"
+        case recipeChecksum = "recipe_sha256"
     }
 
     package init(
         name: String, version: String, base: String, createdAt: Int64, entries: Int, sizeBytes: UInt64,
-        storedBytes: UInt64, objects: Int, metadataBytes: UInt64, metadataChecksum: String
+        storedBytes: UInt64, objects: Int, metadataBytes: UInt64, metadataChecksum: String, recipeChecksum: String?
     ) {
         self.name = name
         self.version = version
@@ -52,6 +56,7 @@ package struct LayerInfo: Codable, Sendable, Hashable {
         self.objects = objects
         self.metadataBytes = metadataBytes
         self.metadataChecksum = metadataChecksum
+        self.recipeChecksum = recipeChecksum
     }
 
     init(file path: String) throws {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import FoundationEssentials
 import Glibc
 package import SpriteDomain
@@ -108,13 +109,15 @@ package struct LayerStore: Sendable {
 
     // MARK: Installing
 
-    /// Puts a finished folder in its place; one that is there already holds the same.
+    /// Puts a finished folder in its place, and in that of one that is there already.
+    ///
+    /// That holds the same names and content, but its metadata need not be the same bytes, may be damaged, and may say
+    /// that the objects are elsewhere. Mounts have copies of their own.
     func install(_ folder: String, _ id: RuntimesVersion) throws {
         try makeFolder("\(layers)/\(id.name)")
         if access(path(id), F_OK) == 0 {
-            // A pulled layer that is now built here, or the other way round, gets the new address of its objects.
-            try replaceFile(
-                "\(path(id))/layer.json", try Data(contentsOf: URL(filePath: "\(folder)/layer.json")))
+            try checked(clinux_exchange(folder, path(id)), "replace layer \(id)")
+            try syncFolder("\(layers)/\(id.name)")
             try runTool("rm", ["-rf", "--", folder])
             return
         }

@@ -52,6 +52,7 @@ final class LayerTree {
 
     /// - Parameters:
     ///   - begun: Seconds since 1970; later times of change were made by the build itself and become `epoch`.
+    ///   - epoch: When the base was made, in seconds since 1970.
     init(_ source: String, begun: Int64, epoch: Int64) throws {
         self.source = source
         self.begun = begun
@@ -59,6 +60,7 @@ final class LayerTree {
         var facts = stat()
         try system("inspect \(source)") { lstat(source, &facts) }
         root = Node(name: "root", kind: .directory, facts: facts)
+        settleTime(&root.facts)
         root.inode = nextInode
         nextInode += 1
         try walk(root, "")
@@ -82,7 +84,7 @@ final class LayerTree {
         let path = source + place
         var facts = stat()
         try system("inspect \(path)") { lstat(path, &facts) }
-        if Int64(facts.st_mtim.tv_sec) >= begun { facts.st_mtim = timespec(tv_sec: Int(epoch), tv_nsec: 0) }
+        settleTime(&facts)
         let kind: Node.Kind
         switch facts.st_mode & S_IFMT {
         case S_IFREG: kind = .file
@@ -112,6 +114,17 @@ final class LayerTree {
             sizeBytes += UInt64(facts.st_size)
         }
         return node
+    }
+
+    /// Gives what the build changed one time, the same in each build.
+    ///
+    /// A folder's own time says when the last name in it came or went: that of the base, or of this build, or, where
+    /// two copies into the disk met, either. What the import of the base touched in its last second may be as late as
+    /// a build that began in the same second.
+    private func settleTime(_ facts: inout stat) {
+        let changed = Int64(facts.st_mtim.tv_sec)
+        guard facts.st_mode & S_IFMT == S_IFDIR || changed >= begun || changed == epoch else { return }
+        facts.st_mtim = timespec(tv_sec: Int(epoch), tv_nsec: 0)
     }
 
     private var links: [(link: Node, first: Node)] = []

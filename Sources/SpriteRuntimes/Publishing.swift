@@ -87,7 +87,11 @@ extension LayerStore {
             }
             info.store = source
             // Built here as well: then the objects that are here already serve it.
-            if let known = try? self.info(id), known.store == nil { return known }
+            if let known = try? self.info(id), known.store == nil,
+                try checksum("\(path(id))/meta.db") == known.metadataChecksum
+            {
+                return known
+            }
             try replaceFile("\(folder)/layer.json", try info.json)
             chmod("\(folder)/meta.db", 0o444)
             try install(folder, id)

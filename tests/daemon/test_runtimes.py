@@ -169,11 +169,15 @@ def test_the_same_recipe_makes_the_same_version_and_a_change_few_objects(
     chunks = layered.data_directory / "runtimes/store/chunks"
     objects = {path.name for path in chunks.rglob("*") if path.is_file()}
     first = version_of(layered)
-    assert build(layered, write_recipe(tmp_path)) == first
+    again = build(layered, write_recipe(tmp_path))
+    assert again == first, layered.tool("runtimes", "diff", first, again)
     assert {path.name for path in chunks.rglob("*") if path.is_file()} == objects
+    # What describes it was written again, and is what a mount wants: no other has it yet.
+    layered.tool("runtimes", "check", first)
     api.create("old", config={"stop_after_seconds": 1, "freeze_after_seconds": 0})
     second = build(layered, write_recipe(tmp_path, "two"))
     assert second != first
+    assert "/opt/small/word: content\n" in layered.tool("runtimes", "diff", first, second)
     added = {path.name for path in chunks.rglob("*") if path.is_file()} - objects
     # The slice with the changed file, and that with the package manager's own records at most.
     assert 1 <= len(added) <= 3, added
