@@ -115,7 +115,7 @@ let package = Package(
         library("SpriteAgentWire"),
 
         // The client side.
-        library("SpriteCLI", ["Sprites", "SpriteAPI", argumentParser]),
+        library("SpriteCLI", ["Sprites", "SpriteAPI", "CLinux", argumentParser]),
         library(
             "Sprites",
             ["SpriteAPI", asyncHTTPClient, nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL, nioConcurrency]),

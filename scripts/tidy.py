@@ -51,7 +51,7 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteSessions": SYSTEM | {"SpriteAgentWire"},
     "SpriteInit": {"SpriteAgentWire", "SpriteSystem", "CLinux"},
     "SpriteEnvKit": {"SpriteSystem", "CLinux"},
-    "SpriteCLI": {"Sprites", "SpriteAPI"},
+    "SpriteCLI": {"Sprites", "SpriteAPI", "CLinux"},
     "Sprites": {"SpriteAPI"},
     "SpriteSystem": {"CLinux"},
 }

@@ -104,6 +104,29 @@ int clinux_next_signal(int signals, pid_t *sender) {
     return (int)info.ssi_signo;
 }
 
+static int caught[2] = {-1, -1};
+
+static void note_signal(int number) {
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    // A full pipe holds more signals than anybody waits for.
+    if (write(caught[1], &byte, 1) < 0) errno = saved;
+    errno = saved;
+}
+
+int clinux_catch_signals(const int *numbers, int count) {
+    if (caught[0] < 0) {
+        if (pipe2(caught, O_CLOEXEC) < 0) return -errno;
+        if (fcntl(caught[1], F_SETFL, O_NONBLOCK) < 0) return -errno;
+    }
+    struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask);
+    for (int i = 0; i < count; i++) {
+        if (sigaction(numbers[i], &action, NULL) < 0) return -errno;
+    }
+    return caught[0];
+}
+
 int clinux_accept(int listener) {
     int result = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     return result < 0 ? -errno : result;

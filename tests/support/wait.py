@@ -8,11 +8,15 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+#: How often longer than on a quiet machine things may take; only a failure waits for so long.
+PATIENCE = 3
+
 
 def eventually(
     condition: Callable[[], Value], what: str, timeout: float = 10.0, interval: float = 0.02
 ) -> Value:
     """The first true value of `condition`; fails with `what` and the last value when time is up."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -70,7 +70,6 @@ struct SessionRunner: Sendable {
             }
             if let name = Self.forwarded[number] { command.signal(name) }
         }
-        withExtendedLifetime(signals) {}
     }
 
     // MARK: Terminal
@@ -112,7 +111,6 @@ struct SessionRunner: Sendable {
                 SpriteProgram.finish(128 + number)
             }
         }
-        withExtendedLifetime(signals) {}
     }
 
     /// Returns when the session was left, or takes no more.

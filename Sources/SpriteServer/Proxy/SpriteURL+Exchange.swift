@@ -110,7 +110,6 @@ extension APIService {
         }
         isAnswered.withLockedValue { $0 = true }
         if !isSent.withLockedValue({ $0 }) {
-            exchange.closeAfterwards()
             // Awaited by nobody: it only cuts the wait below short.
             let deadline = Task {
                 guard (try? await Task.sleep(for: Self.discardTimeout)) != nil else { return }
@@ -119,6 +118,9 @@ extension APIService {
             if Task.isCancelled { pump.cancel() }
             await pump.value
             deadline.cancel()
+            // A service may answer with the last byte, before the body's end was seen here: then the connection is as
+            // good as any. Only one whose body was not read to its end takes no other request.
+            if !isSent.withLockedValue({ $0 }) { exchange.closeAfterwards() }
         }
         await pump.value
         try result.get()
