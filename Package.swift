@@ -137,6 +137,7 @@ let package = Package(
 
         tests("SpriteDomainTests", ["SpriteDomain"]),
         tests("SpriteRegistryTests", ["SpriteRegistry", "SpriteDomain"]),
+        tests("SpriteJournalTests", ["SpriteJournal", "SpriteDomain", logging]),
         tests("SpriteServicesTests", ["SpriteServices", "SpriteDomain"]),
         tests("SpriteAgentWireTests", ["SpriteAgentWire"]),
         tests(

@@ -11,7 +11,8 @@ import SpriteServer
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
 /// "inside_users": "root,sprite", "runtimes_cache": "4G", "name_servers": "192.0.2.53",
-/// "open_networks": "10.1.0.0/16", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G"}`.
+/// "open_networks": "10.1.0.0/16", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G",
+/// "journal_output": "on", "journal_rate": "64M", "journal_rate_per_session": "32M"}`.
 /// Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
     var listen: String?
@@ -30,6 +31,9 @@ struct Configuration: Sendable {
     var journalAge: String?
     var journalSize: String?
     var journalSizePerSprite: String?
+    var journalOutput: String?
+    var journalRate: String?
+    var journalRatePerSession: String?
     var otlpEndpoint: String?
     var otlpHeaders: String?
     var rateLimit: String?
@@ -43,7 +47,9 @@ struct Configuration: Sendable {
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
         "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
-        "otlp_endpoint": \.otlpEndpoint, "otlp_headers": \.otlpHeaders, "rate_limit": \.rateLimit,
+        "journal_output": \.journalOutput, "journal_rate": \.journalRate,
+        "journal_rate_per_session": \.journalRatePerSession, "otlp_endpoint": \.otlpEndpoint,
+        "otlp_headers": \.otlpHeaders, "rate_limit": \.rateLimit,
         "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
         "memory_reserve": \.memoryReserve, "max_awake": \.maxAwake,
     ]
@@ -63,6 +69,29 @@ struct Configuration: Sendable {
         if let journalSize { retention.bytes = Int64(clamping: try byteCount(journalSize)) }
         if let journalSizePerSprite { retention.bytesPerSprite = Int64(clamping: try byteCount(journalSizePerSprite)) }
         return retention
+    }
+
+    /// How much output the journal takes.
+    func intake() throws -> JournalIntake {
+        var intake = JournalIntake()
+        if let journalOutput {
+            guard ["on", "off"].contains(journalOutput) else {
+                throw SpriteError(.invalidRequest, "cannot record output '\(journalOutput)': write on or off")
+            }
+            intake.recordsOutput = journalOutput == "on"
+        }
+        if let journalRate { intake.bytesPerSecond = try rate(journalRate) }
+        if let journalRatePerSession { intake.bytesPerSecondOfSession = try rate(journalRatePerSession) }
+        return intake
+    }
+
+    private func rate(_ text: String) throws -> Int64 {
+        let bytes = try byteCount(text)
+        guard (UInt64(JournalIntake.rateMin)...1 << 40).contains(bytes) else {
+            throw SpriteError(
+                .invalidRequest, "cannot record '\(text)' a second: the least is 64K, the most is 1T")
+        }
+        return Int64(bytes)
     }
 
     init(file path: String) throws {

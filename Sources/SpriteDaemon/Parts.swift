@@ -35,7 +35,8 @@ struct Parts: Sendable {
         let pool = try await BtrfsPool.open(
             dataDirectory: names.dataDirectory, runDirectory: names.runDirectory,
             imageBytes: try settings.poolSize.map(byteCount), logger: logger)
-        let journal = try JournalStore(path: names.journalPath, retention: try settings.retention(), logger: logger)
+        let journal = try JournalStore(
+            path: names.journalPath, retention: try settings.retention(), intake: try settings.intake(), logger: logger)
         let network = try BridgeNetwork(
             tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
             nameServers: try list(settings.nameServers).map(parseNameServer),

@@ -27,8 +27,9 @@ package enum Limits {
     package static let scrollbackBytesMax = 4 << 20
     /// Output that waits for the journal, per stream: a command that prints faster than can be recorded goes on, and what
     /// is beyond is dropped and counted.
-    package static let journalBacklogBytesMax = 64 << 20
-    /// The same over all sessions, shared evenly: it takes memory.
+    package static let journalBacklogBytesMax = 256 << 20
+    /// The same over all sessions, shared evenly: it takes memory. One session alone may have all of it: 200 MB come in
+    /// a quarter of a second, in which the journal, stepping back, reads little of them.
     package static let journalBacklogBytesInAllMax = 256 << 20
     /// How far a stream's producer may run ahead of the fastest attached client before its pipe fills.
     package static let streamWindowBytesMax = 4 << 20

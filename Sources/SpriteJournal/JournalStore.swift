@@ -16,7 +16,10 @@ package final class JournalStore: Sendable {
     private let ended = Mutex<(isEnded: Bool, waiter: CheckedContinuation<Void, Never>?)>((false, nil))
 
     /// Opens or makes the file, brings its schema up to date and starts the writing thread.
-    package init(path: String, retention: JournalRetention = JournalRetention(), logger: Logger) throws {
+    package init(
+        path: String, retention: JournalRetention = JournalRetention(), intake: JournalIntake = JournalIntake(),
+        logger: Logger
+    ) throws {
         self.path = path
         mailbox = try JournalMailbox()
         readers = ReaderPool(path: path)
@@ -26,7 +29,8 @@ package final class JournalStore: Sendable {
         do {
             // Made here so that a failure is the caller's; used by the new threads alone from then on.
             nonisolated(unsafe) let writer = try JournalWriter(
-                path: path, shared: shared, mailbox: mailbox, retention: retention, logger: logger)
+                path: path, shared: shared, mailbox: mailbox, retention: retention, intake: intake,
+                logger: logger)
             try startThread {
                 writer.run()
                 self.threadEnded()

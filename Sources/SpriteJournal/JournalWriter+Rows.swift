@@ -101,6 +101,23 @@ extension JournalWriter {
         try statement.run()
     }
 
+    /// Output that is no text.
+    func insert(_ run: BinaryRun, _ sprite: SpriteID, _ source: Int64, _ time: Timestamp) throws {
+        let statement = try connection.statement(JournalWriter.insertion)
+        let text = run.text
+        let fields = fieldsText([("binary_bytes", .number(Int64(run.bytes)))])
+        statement.bind(1, take(time, sprite, source, text.utf8.count + (fields?.utf8.count ?? 0)))
+        statement.bind(2, time.nanoseconds)
+        statement.bind(3, try spriteKey(sprite))
+        statement.bind(4, Int64(RecordKind.process.rawValue))
+        statement.bind(5, Int64(RecordLevel.info.rawValue))
+        statement.bind(6, source)
+        statement.bind(7, Int64(0))
+        statement.bind(10, text)
+        statement.bind(11, fields)
+        try statement.run()
+    }
+
     func insert(_ record: JournalRecord, command: String? = nil) throws {
         var record = record
         if record.sprite == nil, let name = record.spriteName { record.sprite = ids[name.rawValue] }

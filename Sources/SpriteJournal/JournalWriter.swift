@@ -13,15 +13,23 @@ final class JournalWriter {
     /// From the first news to the transaction that holds them.
     static let gatherMicroseconds: UInt32 = 5000
     /// Of one stream in one transaction.
-    private static let streamBudget = 2 << 20
-    /// One slice of indexing: about 10 ms.
-    private static let indexedRows: Int64 = 1000
+    static let streamBudget = 2 << 20
+    /// Of all streams in one transaction: what else waits is not held up for long by a thousand talkative sessions.
+    static let transactionBudget = 16 << 20
+    /// Steps behind everything that serves somebody, which also keeps output streams at their speed: with two cores, a
+    /// GiB through a WebSocket takes a third longer beside a writer of the same rank.
+    private static let niceness: Int32 = 5
 
     let connection: Connection
     let shared: JournalShared
     let mailbox: JournalMailbox
     let logger: Logger
     let retention: JournalRetention
+    let intake: JournalIntake
+    /// Of all sessions together.
+    var bucket: TokenBucket
+    /// What the transaction may still take of output.
+    var budget = 0
     var tails: [ObjectIdentifier: OutputTail] = [:]
     var facts: [SpriteID: SpriteFacts] = [:]
     /// The newest sprite of each name.
@@ -41,7 +49,7 @@ final class JournalWriter {
     var failingSince: ContinuousClock.Instant?
     var lastRetention = ContinuousClock.now
     var lastCheckpoint = ContinuousClock.now
-    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
 
     struct SpriteFacts {
         var key: Int64?
@@ -70,12 +78,15 @@ final class JournalWriter {
     }
 
     init(
-        path: String, shared: JournalShared, mailbox: JournalMailbox, retention: JournalRetention, logger: Logger
+        path: String, shared: JournalShared, mailbox: JournalMailbox, retention: JournalRetention,
+        intake: JournalIntake, logger: Logger
     ) throws {
         connection = try Connection(path: path, readOnly: false)
         self.shared = shared
         self.mailbox = mailbox
         self.retention = retention
+        self.intake = intake
+        bucket = TokenBucket(rate: intake.bytesPerSecond)
         self.logger = logger
         // Before the first table is made: pages that retention frees are given back little by little.
         try connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -97,6 +108,8 @@ final class JournalWriter {
     // MARK: The thread
 
     func run() {
+        // Of this thread alone, on Linux.
+        setpriority(Int32(PRIO_PROCESS.rawValue), 0, JournalWriter.niceness)
         while true {
             mailbox.sleep(milliseconds: pauseMilliseconds)
             usleep(JournalWriter.gatherMicroseconds)
@@ -116,7 +129,7 @@ final class JournalWriter {
     var pauseMilliseconds: Int32 {
         if failingSince != nil { return 500 }
         if tails.values.contains(where: \.isChanged) || indexed < nextID - 1 { return 0 }
-        let deadline = tails.values.compactMap(\.partialDeadline).min()
+        let deadline = tails.values.compactMap(\.deadline).min()
         guard let deadline else { return 1000 }
         return Int32(clamping: max(1, Int((deadline - .now) / .milliseconds(1)) + 1))
     }
@@ -138,7 +151,11 @@ final class JournalWriter {
 
     private func write() {
         let now = ContinuousClock.now
-        let due = tails.values.filter { $0.isChanged || ($0.partialDeadline.map { $0 <= now } ?? false) }
+        // Who waited longest comes first.
+        let due = tails.values.filter { $0.isChanged || ($0.deadline.map { $0 <= now } ?? false) }.sorted {
+            $0.lastTurn < $1.lastTurn
+        }
+        budget = JournalWriter.transactionBudget
         guard !pending.items.isEmpty || !due.isEmpty || lost != nil || !newlyOpened.isEmpty else { return }
         let before = (nextID, nextSource, mark)
         do {
@@ -146,7 +163,7 @@ final class JournalWriter {
             try connection.transaction {
                 for opened in newlyOpened { try writeOpened(opened) }
                 for item in pending.items { try write(item) }
-                for tail in due { if try drain(tail) { finished.append(tail) } }
+                for tail in due where budget > 0 { if try drain(tail) { finished.append(tail) } }
                 if let lost {
                     try insert(
                         JournalRecord(
@@ -185,7 +202,7 @@ final class JournalWriter {
             facts[id]?.isNews = true
         }
         for tail in due {
-            tail.positions = tail.committed
+            tail.rollBack()
             tail.sources = tail.sources.map { _ in nil }
             tail.isChanged = true
         }
@@ -204,7 +221,7 @@ final class JournalWriter {
             for stream in tail.positions.indices where tail.committed[stream] != tail.positions[stream] {
                 tail.output.setRecorded(stream, upTo: tail.positions[stream])
             }
-            tail.committed = tail.positions
+            tail.commit()
         }
         for tail in finished {
             tail.output.release()
@@ -213,8 +230,6 @@ final class JournalWriter {
         }
         shared.committed(nextID - 1)
     }
-
-    // MARK: Sessions
 
     struct Opened {
         var tail: OutputTail
@@ -226,173 +241,4 @@ final class JournalWriter {
     var newlyOpened: [Opened] = []
     /// Whose positions can be forgotten, since their files are gone.
     var released: [OutputTail] = []
-
-    func open(_ output: any RecordedOutput, _ start: CommandStart?, _ time: Timestamp, _ trace: TraceID?) {
-        let info = output.info
-        let tag = info.tag ?? ""
-        // What the daemon runs for itself, such as a file transfer, is no output of the sprite.
-        guard tag.isEmpty || tag.hasPrefix("service:") else { return output.release() }
-        let streams = info.isTerminal ? 1 : 2
-        var positions = [Int64](repeating: 0, count: streams)
-        var isKnown = false
-        if start == nil,
-            let statement = try? connection.statement(
-                "SELECT stream, position, done FROM positions WHERE sprite = ? AND session = ? AND created = ?")
-        {
-            statement.bind([.text(output.sprite.rawValue), .text(info.id), .number(info.createdAt.nanoseconds)])
-            var isDone = false
-            while (try? statement.step()) == true {
-                let stream = Int(statement.number(0))
-                if positions.indices.contains(stream) { positions[stream] = statement.number(1) }
-                isKnown = true
-                if statement.number(2) != 0 { isDone = true }
-            }
-            statement.reset()
-            if isDone { return output.release() }
-            // Never started, or so short that its beginning was not recorded either: nothing is known to be missing.
-            let extent = output.look()
-            if !isKnown, extent.ending == .lost, extent.streams.allSatisfy({ $0.isEmpty }) { return output.release() }
-        }
-        let tail = OutputTail(output, positions: positions)
-        tails[ObjectIdentifier(output)] = tail
-        newlyOpened.append(Opened(tail: tail, start: start, time: time, trace: trace, isKnown: isKnown))
-    }
-
-    private func writeOpened(_ opened: Opened) throws {
-        guard !opened.isKnown else { return }
-        let (tail, info) = (opened.tail, opened.tail.info)
-        for stream in tail.positions.indices { try savePosition(tail, stream, done: false) }
-        var fields: [(name: String, value: RecordValue)] = []
-        if let start = opened.start {
-            fields.append(("argv", .list(start.arguments)))
-            if let user = start.user { fields.append(("user", .text(user))) }
-        }
-        fields.append(("directory", .text(info.directory)))
-        if info.isTerminal { fields.append(("tty", true)) }
-        if info.processID > 0 { fields.append(("pid", .number(Int64(info.processID)))) }
-        var record = JournalRecord(
-            "exec.started", kind: .process, sprite: tail.output.sprite, info.command, session: info.id,
-            service: tail.service, fields: fields, time: opened.start == nil ? info.createdAt : opened.time,
-            trace: opened.trace)
-        record.text = info.command
-        try insert(record, command: info.command)
-    }
-
-    private func savePosition(_ tail: OutputTail, _ stream: Int, done: Bool) throws {
-        let statement = try connection.statement(
-            """
-            INSERT INTO positions (sprite, session, created, stream, position, done) VALUES (?, ?, ?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET position = excluded.position, done = excluded.done
-            """)
-        statement.bind([
-            .text(tail.output.sprite.rawValue), .text(tail.info.id), .number(tail.info.createdAt.nanoseconds),
-            .number(Int64(stream)), .number(tail.positions[stream]), .number(done ? 1 : 0),
-        ])
-        try statement.run()
-    }
-
-    /// Records what a session printed; true if that was all.
-    private func drain(_ tail: OutputTail) throws -> Bool {
-        let extent = tail.output.look()
-        let isLast = extent.ending != nil
-        var hasMore = false
-        let time = Timestamp.now()
-        for stream in tail.positions.indices where stream < extent.streams.count {
-            let range = extent.streams[stream]
-            let begin = tail.positions[stream]
-            if range.lowerBound > begin { try recordGap(tail, stream, to: range.lowerBound) }
-            let more = try tail.drain(
-                stream, to: range.upperBound, isLast: isLast, budget: JournalWriter.streamBudget, buffer: buffer
-            ) { piece in
-                let source = try sourceKey(of: tail, stream)
-                try insert(piece, tail.output.sprite, source, time)
-            }
-            hasMore = hasMore || more
-            if tail.positions[stream] != begin, !isLast || more { try savePosition(tail, stream, done: false) }
-        }
-        tail.isChanged = hasMore
-        guard isLast, !hasMore, let ending = extent.ending else { return false }
-        try writeEnd(tail, ending, extent)
-        for stream in tail.positions.indices { try savePosition(tail, stream, done: true) }
-        return true
-    }
-
-    /// Output came faster than it could be recorded for longer than files keep it.
-    private func recordGap(_ tail: OutputTail, _ stream: Int, to start: Int64) throws {
-        let count = start - tail.positions[stream]
-        tail.positions[stream] = start
-        try insert(
-            JournalRecord(
-                "output.dropped", kind: .process, level: .warning, sprite: tail.output.sprite,
-                "\(count) bytes of \(stream == 0 ? "stdout" : "stderr") came too fast to be recorded",
-                session: tail.info.id, service: tail.service,
-                fields: [("bytes", .number(count)), ("stream", .text(stream == 0 ? "stdout" : "stderr"))], trace: nil),
-            command: tail.info.command)
-    }
-
-    private func writeEnd(_ tail: OutputTail, _ ending: ExitStatus, _ extent: OutputExtent) throws {
-        let time = extent.endedAt ?? .now()
-        var fields: [(name: String, value: RecordValue)] = [("exit_code", .number(Int64(ending.code)))]
-        var text = "exit \(ending.code)"
-        switch ending {
-        case .exited: break
-        case .signaled(let number):
-            fields.append(("signal", .number(Int64(number))))
-            text = "killed by signal \(number)"
-        case .lost:
-            fields.append(("lost", true))
-            text = "ended with the machine, or unseen"
-        }
-        fields.append(("duration_ns", .number(max(0, time.nanoseconds - tail.info.createdAt.nanoseconds))))
-        for (name, range) in zip(["stdout_bytes", "stderr_bytes"], extent.streams) {
-            fields.append((name, .number(range.upperBound)))
-        }
-        try insert(
-            JournalRecord(
-                "exec.ended", kind: .process, level: ending == .exited(0) ? .info : .warning,
-                sprite: tail.output.sprite, text, session: tail.info.id, service: tail.service, fields: fields,
-                time: time, trace: nil), command: tail.info.command)
-    }
-
-    // MARK: Behind the writes
-
-    private func maintain() {
-        guard failingSince == nil else { return }
-        do {
-            let isBusy = tails.values.contains(where: \.isChanged)
-            let lag = nextID - 1 - indexed
-            if lag > 0, !isBusy || nextID % 4 == 0 { try index() }
-            let now = ContinuousClock.now
-            if now - lastRetention >= .seconds(1) {
-                lastRetention = now
-                let removed = try retention.apply(connection, indexed: indexed, newest: nextID - 1)
-                // More of it at once while there is nothing else to do.
-                if removed, !isBusy { lastRetention -= .milliseconds(900) }
-                shared.setSize(try retention.size(connection))
-            }
-            if now - lastCheckpoint >= .seconds(2) {
-                lastCheckpoint = now
-                try connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            }
-        } catch {
-            logger.warning("the journal is not kept up", metadata: ["error": "\(error)"])
-            lastRetention = .now
-            lastCheckpoint = .now
-        }
-    }
-
-    private func index() throws {
-        let end = min(nextID - 1, indexed + JournalWriter.indexedRows)
-        try connection.transaction {
-            let statement = try connection.statement(
-                "INSERT INTO words (rowid, text) SELECT id, text FROM records WHERE id > ? AND id <= ?")
-            statement.bind([.number(indexed), .number(end)])
-            try statement.run()
-            let state = try connection.statement("INSERT OR REPLACE INTO state (name, value) VALUES ('indexed', ?)")
-            state.bind([.number(end)])
-            try state.run()
-        }
-        indexed = end
-        shared.setIndexed(end)
-    }
 }

@@ -18,8 +18,16 @@ final class OutputTail {
     let info: SessionInfo
     let service: String?
     var positions: [Int64]
-    /// What of it has been committed.
-    var committed: [Int64]
+    /// Bytes before the position that were left out and not yet told of by a record.
+    private(set) var skipped: [Int64]
+    /// Until then all is left out: it printed more than may be recorded.
+    var skipsUntil: ContinuousClock.Instant?
+    var bucket: TokenBucket
+    /// When it was looked at last.
+    var lastTurn = ContinuousClock.now
+    /// What has been committed of the above.
+    private(set) var committed: [Int64]
+    private var committedSkipped: [Int64]
     var sources: [Int64?]
     /// The checkpoint that ``sources`` are of.
     var checkpoint: String?
@@ -29,13 +37,16 @@ final class OutputTail {
     /// An incomplete line was seen at this position then.
     private var partial: [(position: Int64, since: ContinuousClock.Instant)?]
 
-    init(_ output: any RecordedOutput, positions: [Int64]) {
+    init(_ output: any RecordedOutput, positions: [Int64], rate: Int64) {
         self.output = output
         info = output.info
         let tag = info.tag ?? ""
         service = tag.hasPrefix("service:") ? String(tag.dropFirst(8)) : nil
         self.positions = positions
         committed = positions
+        skipped = positions.map { _ in 0 }
+        committedSkipped = skipped
+        bucket = TokenBucket(rate: rate)
         sources = positions.map { _ in nil }
         partial = positions.map { _ in nil }
     }
@@ -46,11 +57,35 @@ final class OutputTail {
         var flags: Int64
     }
 
-    /// When an incomplete line is to be recorded as it is; nil if there is none.
-    var partialDeadline: ContinuousClock.Instant? {
+    /// When it is to be looked at without news: an incomplete line is to be recorded as it is, or what was left out told.
+    var deadline: ContinuousClock.Instant? {
+        if let skipsUntil { return skipsUntil }
         let wait = info.isTerminal ? OutputTail.partialWaitOfTerminal : OutputTail.partialWait
         return partial.compactMap { $0.map { $0.since + wait } }.min()
     }
+
+    // MARK: What is left out
+
+    /// Where a new reader of the database would have to go on: what was left out is not recorded before a record says so.
+    func recordedPosition(_ stream: Int) -> Int64 { positions[stream] - skipped[stream] }
+
+    func skip(_ stream: Int, to position: Int64) {
+        guard position > positions[stream] else { return }
+        skipped[stream] += position - positions[stream]
+        positions[stream] = position
+        partial[stream] = nil
+    }
+
+    /// A record tells of it; returns how many bytes it was.
+    func takeSkipped(_ stream: Int) -> Int64 {
+        defer { skipped[stream] = 0 }
+        return skipped[stream]
+    }
+
+    func commit() { (committed, committedSkipped) = (positions, skipped) }
+    func rollBack() { (positions, skipped) = (committed, committedSkipped) }
+
+    // MARK: Lines
 
     /// Reads what is there of one stream, up to a budget, and hands it out line by line.
     ///
@@ -108,7 +143,7 @@ final class OutputTail {
             let window = min(piece.count - start, OutputTail.lineBytesMax)
             let newline =
                 inBlocks
-                ? UnsafeRawBufferPointer(rebasing: piece[start..<start + window]).lastIndex(of: 0x0A)
+                ? lastNewline(UnsafeRawBufferPointer(rebasing: piece[start..<start + window]))
                 : memchr(base + start, 0x0A, window).map { (base + start).distance(to: UnsafeRawPointer($0)) }
             guard let newline else {
                 guard window == OutputTail.lineBytesMax else { break }
@@ -144,33 +179,4 @@ final class OutputTail {
         }
         return count
     }
-}
-
-/// Text as SQLite can hold it: UTF-8 without NUL.
-func isPlain(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    var index = 0
-    // Eight bytes at a time: no high bit, and no zero byte.
-    while index + 8 <= bytes.count {
-        let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
-        let zeros = (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
-        if word & 0x8080_8080_8080_8080 != 0 || zeros != 0 { return false }
-        index += 8
-    }
-    while index < bytes.count {
-        if bytes[index] == 0 || bytes[index] >= 0x80 { return false }
-        index += 1
-    }
-    return true
-}
-
-/// Anything as text: what is not UTF-8, and NUL, becomes U+FFFD.
-func repaired(_ bytes: UnsafeRawBufferPointer) -> String {
-    let text = String(decoding: bytes, as: UTF8.self)
-    guard text.utf8.contains(0) else { return text }
-    return String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value == 0 ? "\u{FFFD}" : $0 }))
-}
-
-func repaired(_ text: String) -> String {
-    guard text.utf8.contains(0) else { return text }
-    return String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value == 0 ? "\u{FFFD}" : $0 }))
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import GRDBSQLite
 import Glibc
 import SpriteDomain
 
@@ -8,6 +9,13 @@ import SpriteDomain
 struct PageReader {
     /// A search that finds little gives an answer after this long, and says where to go on.
     static let patience: Duration = .milliseconds(1000)
+    /// Records are looked at in slices, so that it is always known how far a search came. A slice is as long as what can be
+    /// looked at in a small part of the patience, and longer where there is nothing to see.
+    private static let firstSlice: Int64 = 16_384
+    private static let sliceMin: Int64 = 256
+    private static let sliceTime: Duration = .milliseconds(100)
+    /// Of SQLite for one slice, which takes milliseconds: the disk does not answer.
+    private static let patienceWithSQLite: Duration = .seconds(20)
     private static let columns =
         "r.id, r.time, r.sprite, r.kind, r.level, r.source, r.flags, r.trace, r.event, r.text, r.fields"
 
@@ -132,7 +140,8 @@ struct PageReader {
         return order == .oldestFirst ? parts : parts.reversed()
     }
 
-    private func statement(_ part: Part) throws -> Statement {
+    /// The question, and the place of its first number: the first and the last record to look at.
+    private func statement(_ part: Part) throws -> (statement: Statement, place: Int32) {
         var conditions: [String] = []
         var parameters: [Parameter] = []
         let onlyEvents = !filter.events.isEmpty || !filter.kinds.isEmpty && !filter.kinds.contains(.process)
@@ -154,7 +163,9 @@ struct PageReader {
             conditions.append("r.trace IS NOT NULL AND r.trace = ?")
             parameters.append(.blob(trace.bytes))
         }
-        conditions.append("\(number) BETWEEN \(part.range.lowerBound) AND \(part.range.upperBound)")
+        let first = parameters.count + 1
+        conditions.append("\(number) BETWEEN ?\(first) AND ?\(first + 1)")
+        parameters += [.number(part.range.lowerBound), .number(part.range.upperBound)]
         if sprites.count == 1 {
             conditions.append("r.sprite = \(sprites[0])")
         } else if !sprites.isEmpty {
@@ -177,35 +188,63 @@ struct PageReader {
             ORDER BY \(number)\(order == .newestFirst ? " DESC" : "")
             """)
         statement.bind(parameters)
-        // Also while SQLite itself looks for the next row; the rows found so far are then the answer.
-        connection.interrupt(after: deadline)
-        return statement
+        return (statement, Int32(first))
     }
 
     // MARK: Rows
 
     private mutating func read(_ part: Part) throws {
-        let statement = try statement(part)
+        let (statement, place) = try statement(part)
+        connection.interrupt(after: .now + Self.patienceWithSQLite)
         defer { connection.interrupt(after: nil) }
-        var last: Int64?
-        do {
-            while try statement.step() {
-                last = statement.number(0)
-                try take(statement)
-                if !isExhausted { return }
+        var rest = part.range
+        var length = Self.firstSlice
+        while true {
+            let begin = ContinuousClock.now
+            let slice =
+                order == .oldestFirst
+                ? rest.lowerBound...min(rest.upperBound, rest.lowerBound + length - 1)
+                : max(rest.lowerBound, rest.upperBound - length + 1)...rest.upperBound
+            sqlite3_reset(statement.handle)
+            statement.bind(place, slice.lowerBound)
+            statement.bind(place + 1, slice.upperBound)
+            try read(slice, statement)
+            guard isExhausted else { return }
+            let isLast =
+                order == .oldestFirst ? slice.upperBound == rest.upperBound : slice.lowerBound == rest.lowerBound
+            if isLast { return }
+            rest =
+                order == .oldestFirst
+                ? (slice.upperBound + 1)...rest.upperBound : rest.lowerBound...(slice.lowerBound - 1)
+            let now = ContinuousClock.now
+            if now >= deadline {
+                return goOn(from: order == .oldestFirst ? rest.lowerBound : slice.lowerBound)
             }
-        } catch let error as SQLiteError where error.code & 0xFF == 9 {
-            // SQLITE_INTERRUPT: without a row since the last one it is not known how far it came.
-            guard let last else { throw Self.tooSlow }
-            isExhausted = false
-            next = JournalCursor(record: order == .oldestFirst ? last + 1 : last)
+            if now - begin < Self.sliceTime / 8 { length *= 4 }
+            if now - begin > Self.sliceTime { length = max(Self.sliceMin, length / 4) }
         }
     }
 
-    private static var tooSlow: SpriteError {
-        SpriteError(
-            .timeout,
-            "cannot answer in time: nothing was found in \(patience); narrow it with since, until, kind or a sprite")
+    private mutating func read(_ slice: ClosedRange<Int64>, _ statement: Statement) throws {
+        do {
+            var rows = 0
+            while try statement.step() {
+                try take(statement)
+                if !isExhausted { return }
+                rows += 1
+                guard rows % 64 == 0, ContinuousClock.now >= deadline else { continue }
+                let last = statement.number(0)
+                return goOn(from: order == .oldestFirst ? last + 1 : last)
+            }
+        } catch let error as SQLiteError where error.code & 0xFF == SQLITE_INTERRUPT {
+            throw SpriteError(.timeout, "cannot read the journal: its disk does not answer in time")
+        }
+    }
+
+    /// The patience is over.
+    private mutating func goOn(from record: Int64) {
+        isExhausted = false
+        next = JournalCursor(record: record)
     }
 
     private mutating func take(_ row: Statement) throws {
