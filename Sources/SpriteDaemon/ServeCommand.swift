@@ -116,6 +116,7 @@ struct ServeCommand: AsyncParsableCommand {
         var group = ServiceGroupConfiguration(
             services: [
                 .init(service: IdleWatch(parts.lifecycle)), .init(service: memory),
+                .init(service: Resumptions(parts.lifecycle)),
                 .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)

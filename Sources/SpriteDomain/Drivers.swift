@@ -226,6 +226,12 @@ package protocol RegistryDriver: Sendable {
     func intents() async throws -> [Intent]
     /// Writes the intent in one transaction; for a creation it reserves the name (`.alreadyExists`).
     func begin(_ intent: Intent) async throws
+    /// As the above, of a restore; what is to follow it is written in the same transaction.
+    func begin(_ intent: Intent, resuming: Resumption) async throws
+    /// What is to follow the sprite's last restore and was not started yet.
+    func resumption(_ sprite: SpriteID) async throws -> Resumption?
+    /// It was started, unless another restore has come since.
+    func endResumption(_ sprite: SpriteID, replaced: CheckpointID) async throws
     /// Applies the outcome and removes the intent, in one transaction.
     func complete(_ intent: Intent, _ outcome: Outcome) async throws
     func abandon(_ intent: Intent) async throws

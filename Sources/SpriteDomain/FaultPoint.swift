@@ -41,6 +41,7 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case restoreReplacedMoved = "restore.replaced-moved"
     case restoreReplacedKept = "restore.replaced-kept"
     case restoreCompleted = "restore.completed"
+    case restoreRunning = "restore.running"
 
     case destroyBegun = "destroy.begun"
     case destroyStopped = "destroy.stopped"

@@ -12,6 +12,35 @@ package protocol InsideDriver: Sendable {
     func stopping(_ sprite: SpriteID) async
 }
 
+/// A command that goes on after a restore, since what asked for the restore is ended by it.
+package struct FollowUp: Sendable, Hashable {
+    /// Run by `/bin/sh`.
+    package var command: String
+    /// Number of a user in the sprite.
+    package var user: UInt32
+    package init(command: String, user: UInt32) {
+        self.command = command
+        self.user = user
+    }
+}
+
+/// What is to be started in a sprite once a restore of it is done: the hook of the restored disk, and a command.
+///
+/// Kept in the registry from the restore's beginning until it was started, so that no end of the daemon loses it.
+package struct Resumption: Sendable, Hashable {
+    package var restored: CheckpointID
+    package var replaced: CheckpointID
+    /// A description of a ``RequestOrigin``.
+    package var origin: String
+    package var followUp: FollowUp?
+    package init(restored: CheckpointID, replaced: CheckpointID, origin: String, followUp: FollowUp? = nil) {
+        self.restored = restored
+        self.replaced = replaced
+        self.origin = origin
+        self.followUp = followUp
+    }
+}
+
 /// Who asked for what is being done, for records of it; the same for everything one request starts.
 package enum RequestOrigin: Sendable, Hashable, CustomStringConvertible {
     /// A client of the API, outside.

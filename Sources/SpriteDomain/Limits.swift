@@ -133,6 +133,8 @@ package enum Limits {
     package static let policyCheckpointsMax = 100
     /// Checkpoints made by policy go, oldest first, while less of the pool than this is free.
     package static let policyFreeShare = 0.1
+    /// Until deleted checkpoints show as free space: the pool commits every 30 seconds and cleans up after that.
+    package static let poolReclaimTime: Duration = .seconds(45)
     /// A try, and each run of a race or bisection, ends after this long unless told otherwise.
     package static let attemptTimeout: Duration = .seconds(3600)
     /// Forks of one race.

@@ -43,9 +43,13 @@ package protocol SpriteControl: Sendable {
     /// Puts the disk back to `id`, keeping the replaced state as an automatic checkpoint, whose id is returned.
     ///
     /// All sessions end. When it returns the sprite runs again. Throws `.conflict` while another restore runs.
-    func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID
+    ///
+    /// - Parameter followUp: Started afterwards, even if the daemon ends before it comes to that.
+    func restore(
+        _ name: SpriteName, _ id: CheckpointID, then followUp: FollowUp?, progress: Progress
+    ) async throws -> CheckpointID
     /// Restores the state the last restore replaced. Throws `.notFound` if there was none.
-    func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID
+    func undoRestore(_ name: SpriteName, then followUp: FollowUp?, progress: Progress) async throws -> CheckpointID
 
     /// Puts another version of its base (nil: the newest) or another base under the sprite, which is stopped and started.
     ///
@@ -77,4 +81,16 @@ package protocol SpriteControl: Sendable {
     func sessions(_ name: SpriteName) async throws -> [SessionInfo]
     /// Throws `.notFound` for an id that never was, `.gone` for one that has ended.
     func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession
+}
+
+extension SpriteControl {
+    package func restore(
+        _ name: SpriteName, _ id: CheckpointID, progress: Progress
+    ) async throws -> CheckpointID {
+        try await restore(name, id, then: nil, progress: progress)
+    }
+
+    package func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
+        try await undoRestore(name, then: nil, progress: progress)
+    }
 }

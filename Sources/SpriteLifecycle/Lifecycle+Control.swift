@@ -112,26 +112,35 @@ extension Lifecycle: SpriteControl {
         }.value
     }
 
-    package func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID {
+    package func restore(
+        _ name: SpriteName, _ id: CheckpointID, then followUp: FollowUp?, progress: Progress
+    ) async throws -> CheckpointID {
         let machine = try machine(name)
         _ = try await machine.checkpoint(id)
-        return try await restore(machine, name, progress) { id }
+        return try await restore(machine, name, then: followUp, progress) { id }
     }
 
-    package func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
+    package func undoRestore(
+        _ name: SpriteName, then followUp: FollowUp?, progress: Progress
+    ) async throws -> CheckpointID {
         let machine = try machine(name)
         guard let newest = await machine.newestUndone else {
             throw SpriteError(.notFound, "cannot undo: sprite '\(name)' was never restored")
         }
         if let path = newest.path {
             await progress("Restoring \(path)...")
-            return try await restorePath(machine, name, path, from: newest.id, removesAbsent: true).replaced
+            let replaced = try await restorePath(machine, name, path, from: newest.id, removesAbsent: true).replaced
+            // Nothing was ended: whoever asked still runs, and sees it if the daemon is killed here.
+            if let followUp {
+                await start(followUp, in: machine, replaced: replaced, origin: "\(RequestOrigin.current)")
+            }
+            return replaced
         }
-        return try await restore(machine, name, progress) { newest.id }
+        return try await restore(machine, name, then: followUp, progress) { newest.id }
     }
 
     func restore(
-        _ machine: Machine, _ name: SpriteName, _ progress: Progress,
+        _ machine: Machine, _ name: SpriteName, then followUp: FollowUp? = nil, _ progress: Progress,
         _ target: @escaping @Sendable () async throws -> CheckpointID
     ) async throws -> CheckpointID {
         guard await machine.claimRestore() else { throw restoreUnderWay(name, "restore") }
@@ -148,18 +157,20 @@ extension Lifecycle: SpriteControl {
         return try await Task {
             do {
                 let begin = ContinuousClock.now
-                let replaced = try await machine.turns.withTurn {
-                    let replaced = try await machine.replaceDisk(with: checkpoint)
+                let resumption = try await machine.turns.withTurn {
+                    let resumption = try await machine.replaceDisk(with: checkpoint, then: followUp)
                     _ = try await machine.start()
+                    FaultPoint.restoreRunning.reached()
                     await machine.thinAutomaticCheckpoints()
-                    return replaced
+                    return resumption
                 }
                 await machine.endRestore()
-                runRestoreHook(machine.id, from: checkpoint, replaced: replaced)
+                // Behind the answer: whoever restores does not wait for what the sprite does afterwards.
+                Task { await resume(machine, resumption) }
                 machine.note(
                     "restore.completed", kind: .checkpoint, "running again after the restore",
                     fields: [("duration_ms", .milliseconds(since: begin))])
-                return replaced
+                return resumption.replaced
             } catch {
                 await machine.endRestore()
                 machine.note(

@@ -96,10 +96,14 @@ extension Lifecycle: StateControl {
         settle: @escaping @Sendable () async -> Void = {}
     ) async throws -> Machine {
         let from = checkpoint.map { DiskSource.checkpoint(origin.id, $0) } ?? .live(origin.id)
-        let policy = try await drivers.registry.policy(origin.id, .network)
+        var policies: [PolicyKind: String] = [:]
+        // What is dropped soon needs no checkpoints of its own.
+        for kind in sprite.isEphemeral ? [PolicyKind.network] : [.network, .checkpoints] {
+            policies[kind] = try await drivers.registry.policy(origin.id, kind)
+        }
         // Only while the disk is copied must the origin keep still; its turn is free again before the fork starts.
         return try await make(
-            sprite, from: from, policy: policy,
+            sprite, from: from, policies: policies,
             around: { copy in
                 try await origin.turns.withTurn {
                     try await origin.checkExists()

@@ -80,12 +80,12 @@ package actor Lifecycle {
     /// Creates a sprite from any source; the sprite runs when it returns.
     ///
     /// - Parameters:
-    ///   - policy: A network policy that holds from the first packet on.
+    ///   - policies: As their JSON; that for the network holds from the first packet on.
     ///   - around: Runs the copying of the disk, under whatever must hold while it is copied.
     ///   - prepare: Runs with the disk made and nothing running on it.
     ///   - settle: Runs in the started sprite, before its services do.
     func make(
-        _ sprite: Sprite, from source: DiskSource, policy: String? = nil,
+        _ sprite: Sprite, from source: DiskSource, policies: [PolicyKind: String] = [:],
         around: @escaping @Sendable (@Sendable () async throws -> Void) async throws -> Void = { try await $0() },
         prepare: @escaping @Sendable () async throws -> Void = {},
         settle: @escaping @Sendable () async -> Void = {}
@@ -114,7 +114,7 @@ package actor Lifecycle {
                         drivers.logger.error("failed creation not cleaned up", metadata: ["error": "\(error)"])
                     }
                 }
-                if let policy { try await drivers.registry.setPolicy(sprite.id, .network, policy) }
+                for (kind, text) in policies { try await drivers.registry.setPolicy(sprite.id, kind, text) }
                 try await around {
                     try await drivers.journal.span("storage.create", sprite: sprite.id) {
                         if source == .empty {
@@ -148,6 +148,7 @@ package actor Lifecycle {
                     sprite, checkpoints: [initial], initSystem: sandbox.initSystem, drivers: drivers
                 ) { await self.stopLongestFrozen() }
                 await machine.adopt(sandbox)
+                if let text = policies[.checkpoints] { await machine.setPolicy(try CheckpointPolicy(text: text)) }
                 return machine
             }
         }.value

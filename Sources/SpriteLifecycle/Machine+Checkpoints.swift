@@ -155,12 +155,16 @@ extension Machine {
     }
 
     /// Exchanges the disk; returns the automatic checkpoint that keeps the replaced state. The caller holds the turn.
-    func replaceDisk(with target: CheckpointID) async throws -> CheckpointID {
+    ///
+    /// What is to follow is in the registry from the beginning on, so that it follows whatever becomes of this daemon.
+    func replaceDisk(with target: CheckpointID, then followUp: FollowUp?) async throws -> Resumption {
         try checkExists()
         let base = try checkpoint(target).base
         let replaced = CheckpointID.automatic(sprite.nextAutomatic)
         let intent = Intent.restore(id, from: target, replaced: replaced)
-        try await drivers.registry.begin(intent)
+        let resumption = Resumption(
+            restored: target, replaced: replaced, origin: "\(RequestOrigin.current)", followUp: followUp)
+        try await drivers.registry.begin(intent, resuming: resumption)
         FaultPoint.restoreBegun.reached()
         var next = sprite
         next.nextAutomatic += 1
@@ -183,7 +187,7 @@ extension Machine {
                 ("checkpoint", .text(target.rawValue)), ("replaced", .text(replaced.rawValue)),
                 ("origin", .text("\(RequestOrigin.current)")),
             ])
-        return replaced
+        return resumption
     }
 
     /// `v0` of a sprite made from a base has no snapshot of its own; the pool knows where it lies.

@@ -60,15 +60,23 @@ extension Machine {
 
     private func thinPolicyCheckpoints() async {
         for old in agedOut(removable, now: .now()) { await thin(old.id) }
+        // A command every second fills a pool sooner than the next look at all sprites comes.
+        if await drivers.isPoolShort() { await giveUpOlderHalf() }
     }
 
     /// Gives up the older half of what the policy made, since the pool is nearly full.
     func makeRoom() async {
         guard removable.count > 1 else { return }
-        _ = try? await turns.withTurn {
-            let all = await self.removable
-            for old in all.prefix(all.count / 2) { await self.thin(old.id) }
-        }
+        _ = try? await turns.withTurn { await self.giveUpOlderHalf() }
+    }
+
+    /// The caller holds the turn.
+    private func giveUpOlderHalf() async {
+        // The pool takes a while to reclaim what was deleted; until then there is nothing new to be seen in it.
+        guard lastRoomMade.map({ $0.duration(to: .now) > Limits.poolReclaimTime }) ?? true else { return }
+        lastRoomMade = .now
+        let all = removable
+        for old in all.prefix(all.count / 2) { await thin(old.id) }
     }
 }
 
@@ -106,6 +114,14 @@ extension Duration {
     }
 }
 
+extension Drivers {
+    /// So little of the pool is free that checkpoints by policy go.
+    fileprivate func isPoolShort() async -> Bool {
+        guard let space = try? await storage.space() else { return false }
+        return Double(space.availableBytes) < Limits.policyFreeShare * Double(space.totalBytes)
+    }
+}
+
 extension Lifecycle {
     func checkpointBefore(_ request: ExecRequest, _ machine: Machine) async {
         await machine.noteCommand(request.label)
@@ -118,9 +134,7 @@ extension Lifecycle {
 
     /// While little of the pool is free, checkpoints by policy go.
     func thinPolicyCheckpoints() async {
-        guard let space = try? await drivers.storage.space(),
-            Double(space.availableBytes) < Limits.policyFreeShare * Double(space.totalBytes)
-        else { return }
+        guard await drivers.isPoolShort() else { return }
         for machine in all() { await machine.makeRoom() }
     }
 }

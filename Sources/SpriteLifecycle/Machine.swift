@@ -35,6 +35,8 @@ actor Machine {
     /// The command that was started last, for the label of the next checkpoint by policy.
     var lastCommand: String?
     var lastPolicyCheckpoint = ContinuousClock.now
+    /// When checkpoints by policy were given up last, since the pool was nearly full.
+    var lastRoomMade: ContinuousClock.Instant?
     private var uses = 0
     private(set) var lastUse = ContinuousClock.now
     /// Why it does not run, if it does not.

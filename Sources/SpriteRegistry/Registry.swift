@@ -57,37 +57,61 @@ package struct Registry: RegistryDriver {
     }
 
     package func begin(_ intent: Intent) async throws {
+        try await write { db in try enter(intent, db) }
+    }
+
+    package func begin(_ intent: Intent, resuming: Resumption) async throws {
         try await write { db in
-            switch intent {
-            case .create(let sprite, _):
-                do {
-                    try insert(sprite, state: "creating", db)
-                } catch let error as DatabaseError where error.resultCode == .SQLITE_CONSTRAINT {
-                    throw SpriteError(
-                        .alreadyExists,
-                        "cannot create sprite: the name '\(sprite.name)' is taken; choose another or destroy it first")
-                }
-            case .destroy(let id):
-                try setState("destroying", id, db)
-                // Whatever else was under way ends with the sprite.
-                try db.execute(sql: "DELETE FROM intents WHERE sprite = ?", arguments: [id.rawValue])
-            case .checkpoint(let id, let checkpoint):
-                // Counted at once, so that a number is never used again even if this one is abandoned.
-                let counter = checkpoint.isAutomatic ? "next_automatic" : "next_version"
-                try db.execute(
-                    sql: "UPDATE sprites SET \(counter) = \(counter) + 1 WHERE id = ?", arguments: [id.rawValue])
-            case .restore(let id, _, _):
-                try db.execute(
-                    sql: "UPDATE sprites SET next_automatic = next_automatic + 1 WHERE id = ?",
-                    arguments: [id.rawValue])
-            case .deleteCheckpoint, .restorePath:
-                break
-            }
-            let row = encode(intent)
-            try db.execute(
-                sql: "INSERT INTO intents (sprite, kind, subject, object) VALUES (?, ?, ?, ?)",
-                arguments: [row.sprite, row.kind, row.subject, row.object])
+            try enter(intent, db)
+            try insert(resuming, of: encode(intent).sprite, db)
         }
+    }
+
+    package func resumption(_ sprite: SpriteID) async throws -> Resumption? {
+        try await read { db in
+            try Row.fetchOne(db, sql: "SELECT * FROM resumptions WHERE sprite = ?", arguments: [sprite.rawValue])
+                .flatMap(decodeResumption)
+        }
+    }
+
+    package func endResumption(_ sprite: SpriteID, replaced: CheckpointID) async throws {
+        try await write { db in
+            try db.execute(
+                sql: "DELETE FROM resumptions WHERE sprite = ? AND replaced = ?",
+                arguments: [sprite.rawValue, replaced.rawValue])
+        }
+    }
+
+    private func enter(_ intent: Intent, _ db: Database) throws {
+        switch intent {
+        case .create(let sprite, _):
+            do {
+                try insert(sprite, state: "creating", db)
+            } catch let error as DatabaseError where error.resultCode == .SQLITE_CONSTRAINT {
+                throw SpriteError(
+                    .alreadyExists,
+                    "cannot create sprite: the name '\(sprite.name)' is taken; choose another or destroy it first")
+            }
+        case .destroy(let id):
+            try setState("destroying", id, db)
+            // Whatever else was under way ends with the sprite.
+            try db.execute(sql: "DELETE FROM intents WHERE sprite = ?", arguments: [id.rawValue])
+        case .checkpoint(let id, let checkpoint):
+            // Counted at once, so that a number is never used again even if this one is abandoned.
+            let counter = checkpoint.isAutomatic ? "next_automatic" : "next_version"
+            try db.execute(
+                sql: "UPDATE sprites SET \(counter) = \(counter) + 1 WHERE id = ?", arguments: [id.rawValue])
+        case .restore(let id, _, _):
+            try db.execute(
+                sql: "UPDATE sprites SET next_automatic = next_automatic + 1 WHERE id = ?",
+                arguments: [id.rawValue])
+        case .deleteCheckpoint, .restorePath:
+            break
+        }
+        let row = encode(intent)
+        try db.execute(
+            sql: "INSERT INTO intents (sprite, kind, subject, object) VALUES (?, ?, ?, ?)",
+            arguments: [row.sprite, row.kind, row.subject, row.object])
     }
 
     package func complete(_ intent: Intent, _ outcome: Outcome) async throws {

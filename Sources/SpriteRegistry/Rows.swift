@@ -203,6 +203,27 @@ func insert(_ checkpoint: Checkpoint, _ db: Database) throws {
         ])
 }
 
+func decodeResumption(_ row: Row) -> Resumption? {
+    guard let restored = CheckpointID(row["restored"]), let replaced = CheckpointID(row["replaced"]) else { return nil }
+    let command: String? = row["command"]
+    let user: UInt32? = row["user"]
+    var resumption = Resumption(restored: restored, replaced: replaced, origin: row["origin"])
+    if let command, let user { resumption.followUp = FollowUp(command: command, user: user) }
+    return resumption
+}
+
+func insert(_ resumption: Resumption, of sprite: String, _ db: Database) throws {
+    try db.execute(
+        sql: """
+            INSERT OR REPLACE INTO resumptions (sprite, restored, replaced, origin, command, user)
+            VALUES (?, ?, ?, ?, ?, ?)
+            """,
+        arguments: [
+            sprite, resumption.restored.rawValue, resumption.replaced.rawValue, resumption.origin,
+            resumption.followUp?.command, resumption.followUp?.user,
+        ])
+}
+
 private func nanoseconds(_ duration: Duration) -> Int64 {
     let parts = duration.components
     return parts.seconds * 1_000_000_000 + parts.attoseconds / 1_000_000_000

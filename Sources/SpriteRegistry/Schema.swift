@@ -11,6 +11,7 @@ import GRDB
 /// | `checkpoints` | a snapshot that is whole on the disk |
 /// | `tasks` | what holds a sprite awake until it expires |
 /// | `intents` | a change of several steps that was begun and is not done |
+/// | `resumptions` | what is to be started after a sprite's last restore, and was not |
 ///
 /// Times are nanoseconds since 1970; `environment` is a JSON object, `labels` a JSON array.
 enum Schema {
@@ -106,6 +107,19 @@ enum Schema {
         }
         migrator.registerMigration("OCI runtime") { db in
             try db.execute(sql: "ALTER TABLE sprites ADD COLUMN oci_runtime TEXT")
+        }
+        migrator.registerMigration("what follows a restore") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE resumptions (
+                        sprite TEXT NOT NULL PRIMARY KEY REFERENCES sprites(id) ON DELETE CASCADE,
+                        restored TEXT NOT NULL,
+                        replaced TEXT NOT NULL,
+                        origin TEXT NOT NULL,
+                        command TEXT,
+                        user INTEGER
+                    ) STRICT
+                    """)
         }
         return migrator
     }

@@ -118,7 +118,7 @@ extension BtrfsPool {
     private func touchedNames(_ old: Descriptor, _ new: Descriptor, _ watch: ComparisonWatch) throws -> TouchedNames {
         var ends: [Int32] = [-1, -1]
         try checked(clinux_pipe(&ends, 1 << 20), "make a pipe")
-        let reader = Descriptor(owning: ends[0])
+        var reader: Descriptor? = Descriptor(owning: ends[0])
         let writer = ends[1]
         let parent = try Btrfs.identifier(old)
         let outcome = Mutex<Int32>(0)
@@ -129,12 +129,14 @@ extension BtrfsPool {
             Glibc.close(writer)
         }
         var names = TouchedNames()
-        let result = Result { try read(reader, into: &names, watch) }
-        // Whatever went wrong: a pipe without a reader would be a signal to this process.
-        if case .failure = result { drain(reader) }
+        let result = Result { try reader.map { try read($0, into: &names, watch) } }
+        // Whatever went wrong here, the kernel stops at its next command: deep trees take it minutes. The daemon
+        // ignores the signal that a pipe without a reader is.
+        reader = nil
         sender.wait()
         // What the kernel could not do cut its stream short.
-        try checked(outcome.withLock { $0 }, "tell two snapshots apart")
+        let sent = outcome.withLock { $0 }
+        if sent != -EPIPE { try checked(sent, "tell two snapshots apart") }
         try result.get()
         return names
     }
@@ -157,14 +159,6 @@ extension BtrfsPool {
             }
         }
         guard isEnded, !stream.hasRest else { throw SendStream.Malformed(description: "it has no end") }
-    }
-
-    private func drain(_ reader: Descriptor) {
-        var buffer = [UInt8](repeating: 0, count: 256 << 10)
-        while true {
-            let count = Glibc.read(reader.number, &buffer, buffer.count)
-            if count == 0 || (count < 0 && errno != EINTR) { return }
-        }
     }
 
     // MARK: Patches

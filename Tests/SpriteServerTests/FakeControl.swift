@@ -134,11 +134,13 @@ final class FakeControl: SpriteControl {
         }
     }
 
-    func restore(_ name: SpriteName, _ id: CheckpointID, progress: Progress) async throws -> CheckpointID {
+    func restore(
+        _ name: SpriteName, _ id: CheckpointID, then: FollowUp?, progress: Progress
+    ) async throws -> CheckpointID {
         .automatic(1)
     }
 
-    func undoRestore(_ name: SpriteName, progress: Progress) async throws -> CheckpointID {
+    func undoRestore(_ name: SpriteName, then: FollowUp?, progress: Progress) async throws -> CheckpointID {
         try checked(name) { _, _ in throw SpriteError(.notFound, "cannot undo: there was no restore") }
     }
 

@@ -2,13 +2,18 @@
 # Part of sprite-env.
 """Checkpoints that nobody asks for, and pins."""
 
+import sqlite3
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from support.api import Api, ApiError, Json
 from support.daemon import Daemon
 from support.exec import shell
+from support.fixtures import fresh_name
+from support.roots import tiny_root
 from support.wait import eventually
 
 
@@ -87,6 +92,82 @@ def test_policy_and_pins_outlive_the_daemon(new_daemon: Callable[..., Daemon]) -
     before = len(by_policy(api, "one"))
     shell(api, "one", "true")
     assert len(by_policy(api, "one")) == before + 1
+
+
+HOUR = 3600
+
+
+def test_they_are_thinned_by_age(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    api.create("one")
+    set_policy(api, "one", before_exec=True)
+    for number in range(14):
+        shell(api, "one", f"echo {number} > file")
+    made = [entry["id"] for entry in reversed(by_policy(api, "one"))]
+    assert len(made) == 14
+    asked = api.checkpoint("one")
+    for pinned in (made[0], made[3]):
+        api.call("POST", f"/v1/sprites/one/checkpoints/{pinned}/pin")
+    daemon.terminate()
+    now = time.time()
+    day, hour = (now - 3 * 24 * HOUR) // (24 * HOUR) * 24 * HOUR, (now - 5 * HOUR) // HOUR * HOUR
+    # Oldest first: two over a month, four of one day, four of one hour, the rest as young as they are.
+    ages = [now - 40 * 24 * HOUR, now - 39 * 24 * HOUR, *(day + n for n in range(4)), *(hour + n for n in range(4))]
+    with sqlite3.connect(daemon.data_directory / "registry.db") as registry:
+        for identifier, made_at in zip(made, ages):
+            registry.execute("UPDATE checkpoints SET created_at = ? WHERE id = ?", (int(made_at * 1e9), identifier))
+        registry.execute("UPDATE checkpoints SET created_at = ? WHERE id = ?", (int((now - 90 * 24 * HOUR) * 1e9), asked))
+    registry.close()
+    daemon.start()
+    api = daemon.api()
+    shell(api, "one", "true")
+    left = [entry["id"] for entry in reversed(by_policy(api, "one"))]
+    # The pinned two, the newest of the day and of the hour, all of the last hour, and the one just made.
+    assert left == [made[0], made[3], made[5], made[9], *made[10:], f"auto-{len(made) + 1}"]
+    assert asked in {entry["id"] for entry in api.checkpoints("one")}
+    api.restore("one", made[5])
+    assert shell(api, "one", "cat file") == "4\n"
+
+
+def test_they_are_thinned_when_the_pool_is_nearly_full(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = new_daemon(started=False, with_base=False)
+    daemon.options = ["--pool-size", "256M"]
+    daemon.start().import_base(tiny_root(tmp_path / "root.tar"))
+    api = daemon.api()
+    api.create("one")
+    set_policy(api, "one", before_exec=True)
+    for number in range(9):
+        shell(api, "one", f"echo {number} > file")
+    made = [entry["id"] for entry in reversed(by_policy(api, "one"))]
+    assert len(made) == 9
+    asked = api.checkpoint("one")
+    api.call("POST", f"/v1/sprites/one/checkpoints/{made[1]}/pin")
+    set_policy(api, "one", before_exec=False)
+    shell(api, "one", "dd if=/dev/urandom of=big bs=1M 2>/dev/null || :; sync; dd if=/dev/null of=big bs=1M seek=200 2>/dev/null; sync")
+    set_policy(api, "one", before_exec=True)
+    for _ in range(3):
+        shell(api, "one", "date > file")
+    left = [entry["id"] for entry in reversed(by_policy(api, "one"))]
+    assert made[1] in left and not {made[0], made[2], made[3]} & set(left) and set(made[6:]) <= set(left), left
+    assert asked in {entry["id"] for entry in api.checkpoints("one")}
+
+
+def test_a_fork_takes_the_policy_over_and_what_is_dropped_does_not(api: Api, sprite: str) -> None:
+    policy = {"before_exec": True, "every_minutes": 30}
+    set_policy(api, sprite, **policy)
+    name = fresh_name()
+    api.fork(sprite, name)
+    try:
+        assert api.call("GET", f"/v1/sprites/{name}/policy/checkpoints").json() == policy
+        shell(api, name, "echo x > file")
+        shell(api, name, "true")
+        assert by_policy(api, name)
+        # Each for itself from now on.
+        set_policy(api, sprite, before_exec=False)
+        assert api.call("GET", f"/v1/sprites/{name}/policy/checkpoints").json() == policy
+    finally:
+        api.destroy(name)
 
 
 @pytest.mark.parametrize("policy", [{"every_minutes": -1}, {"every_minutes": 1e9}, {"before_exec": "yes"}, {"often": True}])

@@ -5,8 +5,10 @@
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support.api import Api, ApiError
@@ -100,6 +102,26 @@ def test_a_patch_can_be_applied(api: Api, sprite: str, tmp_path: Path) -> None:
     subprocess.run(["git", "apply", "--verbose", "-"], input=patch.encode(), cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "home/sprite/file").read_text() == "\n".join(new) + "\n"
     assert (tmp_path / "home/sprite/added").read_text() == "x\ny"
+
+
+def test_a_comparison_that_nobody_waits_for_holds_up_no_other(api: Api, new_sprite: Callable[..., str]) -> None:
+    deep, other = new_sprite(), new_sprite()
+    api.checkpoint(deep)
+    api.checkpoint(other)
+    # The kernel takes a minute to tell what happened here.
+    shell(api, deep, "python3 -c '\nimport os\nfor _ in range(1200): os.mkdir(\"d\"); os.chdir(\"d\")'")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(
+            f"{api.url}/v1/sprites/{deep}/diff", params={"from": "v1"}, headers={"Authorization": f"Bearer {api.token}"},
+            timeout=1, trust_env=False,
+        )  # fmt: skip
+    # Comparisons take turns: without the end of that one these would wait for it.
+    answer = httpx.get(
+        f"{api.url}/v1/sprites/{other}/diff", params={"from": "v1"}, headers={"Authorization": f"Bearer {api.token}"},
+        timeout=20, trust_env=False,
+    )  # fmt: skip
+    assert answer.status_code == 200
+    shell(api, deep, "mv d e")
 
 
 def test_what_docker_keeps_beside_the_overlay_is_compared_as_well(api: Api, sprite: str) -> None:

@@ -93,14 +93,15 @@ extension APIService {
             signal.finish()
             await untilRead()
         }
+        let followUp = then.map { FollowUp(command: $0, user: caller.user) }
         // Outlives the request: the one who asked is killed in the middle of it.
         Task {
             do {
                 let replaced =
                     if let id {
-                        try await control.restore(caller.name, id, progress: progress)
+                        try await control.restore(caller.name, id, then: followUp, progress: progress)
                     } else {
-                        try await control.undoRestore(caller.name, progress: progress)
+                        try await control.undoRestore(caller.name, then: followUp, progress: progress)
                     }
                 report.withLockedValue {
                     $0.state = "done"
@@ -108,7 +109,6 @@ extension APIService {
                     $0.endedAt = Timestamp.now().text
                 }
                 inside.note(report.withLockedValue { $0 }, of: caller.sprite)
-                if let then { try await run(then, caller, replaced) }
             } catch {
                 let message = ErrorReply(error, requestID: "restore", logger: logger).body.message
                 report.withLockedValue {
@@ -123,16 +123,6 @@ extension APIService {
             }
         }
         for try await _ in begun {}
-    }
-
-    /// Takes the work up again: as the user who asked for the restore, in a session that can be attached to.
-    private func run(_ command: String, _ caller: InsideCaller, _ replaced: CheckpointID) async throws {
-        var request = ExecRequest(
-            arguments: ["/bin/sh", "-c", command], user: String(caller.user), maxRunAfterDisconnect: nil)
-        request.environment = [("SPRITE_REPLACED", replaced.rawValue), ("SPRITE_RESTORE_ORIGIN", "inside")]
-        let session = try await control.exec(caller.name, request)
-        // Holds the sprite awake while it runs; nobody waits for it here.
-        Task { await session.follow(for: Limits.onRestoreTimeout) }
     }
 }
 
