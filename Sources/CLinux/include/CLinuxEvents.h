@@ -40,8 +40,8 @@ void clinux_wakeup_clear(int wakeup);
 int clinux_signals(void);
 /// The next signal's number with its sender's pid (0: from outside this pid namespace), 0 if there is none, or -errno.
 int clinux_next_signal(int signals, pid_t *sender);
-/// Catches these signals from now on: each writes its number, one byte, into a pipe. Returns the pipe's end to read from,
-/// which is blocking and the same for every call, or -errno.
+/// Catches these signals from now on: each writes its number, one byte, into a pipe. Returns the pipe's end to read
+/// from, which is blocking and the same for every call, or -errno.
 int clinux_catch_signals(const int *numbers, int count);
 
 /// Accepts a connection, non-blocking and close-on-exec. Returns a descriptor or -errno.
