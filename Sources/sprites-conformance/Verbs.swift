@@ -19,6 +19,7 @@ struct Verbs: Sendable {
             try await session(request)
         case "run", "output", "stream", "burst", "measure": try await command(request)
         case "exchange", "forward": try await port(request)
+        case "diff", "attempt", "logs", "events": try await states(request)
         default: try await sprite(request)
         }
     }
