@@ -25,13 +25,18 @@ extension Sprite {
         var failures = 0
         while true {
             do {
-                let place = cursor.map { items.filter { $0.name != "cursor" } + [API.Query.Item("cursor", $0)] } ?? items
-                try await client.followLogs(sprite: name, API.Query(place)) { record in
+                var query = API.Query(items)
+                if let cursor {
+                    query.items.removeAll { $0.name == "cursor" }
+                    query.items.append(API.Query.Item("cursor", cursor))
+                }
+                try await client.followLogs(sprite: name, query) { record in
                     (wait, failures, cursor) = (Self.waitMin, 0, record.cursor)
                     try await onRecord(record)
                 }
             } catch let error as SpritesError
-                where [.connectionLost, .cannotConnect, .unavailable].contains(error.code) && failures < Self.failuresMax
+                where [.connectionLost, .cannotConnect, .unavailable].contains(error.code)
+                && failures < Self.failuresMax
             {
                 // Nothing was given yet if there is no cursor: the same question again loses nothing, if the server
                 // was there.

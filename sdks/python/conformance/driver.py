@@ -229,9 +229,11 @@ def diff(r):
 def attempt(r):
     how = {key: r[key] for key in ("dry_run", "timeout", "environment", "directory", "user") if key in r}
     seen = []
-    done = sprite(r).attempt(r["command"], check=r.get("checked"), on_event=lambda event: seen.append(event.type), **how)
+    how["on_event"] = lambda event: seen.append(event.type)
+    done = sprite(r).attempt(r["command"], check=r.get("checked"), **how)
     return {
-        "outcome": done.outcome, "kept": done.kept, "exit_code": done.exit_code, "check_exit_code": done.check_exit_code,
+        "outcome": done.outcome, "kept": done.kept,
+        "exit_code": done.exit_code, "check_exit_code": done.check_exit_code,
         "stdout": text(done.stdout), "stderr": text(done.stderr), "changes": changes(done.changes), "stat": done.stat,
         "checkpoint_id": done.checkpoint_id, "replaced_id": done.replaced_id, "types": seen,
     }  # fmt: skip
@@ -241,7 +243,8 @@ def journal(r):
     """Lines of the journal, or of what became of the sprite, until as many matched as were asked for."""
     found = []
     box = sprite(r)
-    for event in (box.events if r["do"] == "events" else box.logs)(follow=r.get("follow", False), **r.get("filters", {})):
+    asked = box.events if r["do"] == "events" else box.logs
+    for event in asked(follow=r.get("follow", False), **r.get("filters", {})):
         if r["match"] in json.dumps(event.raw):
             found.append(event.raw)
             if len(found) >= r["count"]:

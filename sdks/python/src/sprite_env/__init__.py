@@ -60,11 +60,11 @@ from .models import (
 )  # fmt: skip
 
 __all__ = [
-    "AlreadyExists", "Attempt", "AsyncClient", "AsyncCommand", "AsyncConnection", "AsyncForward", "AsyncInput", "AsyncOutput",
-    "AsyncProcess", "AsyncSprite", "CannotConnect", "Change", "Checkpoint", "Client", "Command", "CommandEnded",
-    "CommandFailed", "CommandLine", "CommandTimeout", "Conflict", "Connection", "ConnectionLost", "Diff", "Event", "FileEntry",
-    "FileError", "FileMissing", "Forward", "Gone", "InvalidRequest", "InvalidResponse", "Limits", "NoSpace",
-    "NotFound", "Options", "OutputLimit", "Process", "RateLimited", "Restored", "Result", "ServerError", "Service",
-    "Session", "Sprite", "SpriteError", "SpriteInfo", "TerminalSize", "Timeout", "Unauthorized", "Unavailable",
-    "Unsupported", "__version__",
+    "AlreadyExists", "AsyncClient", "AsyncCommand", "AsyncConnection", "AsyncForward", "AsyncInput", "AsyncOutput",
+    "AsyncProcess", "AsyncSprite", "Attempt", "CannotConnect", "Change", "Checkpoint", "Client", "Command",
+    "CommandEnded", "CommandFailed", "CommandLine", "CommandTimeout", "Conflict", "Connection", "ConnectionLost",
+    "Diff", "Event", "FileEntry", "FileError", "FileMissing", "Forward", "Gone", "InvalidRequest", "InvalidResponse",
+    "Limits", "NoSpace", "NotFound", "Options", "OutputLimit", "Process", "RateLimited", "Restored", "Result",
+    "ServerError", "Service", "Session", "Sprite", "SpriteError", "SpriteInfo", "TerminalSize", "Timeout",
+    "Unauthorized", "Unavailable", "Unsupported", "__version__",
 ]  # fmt: skip

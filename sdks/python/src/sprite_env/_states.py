@@ -31,7 +31,8 @@ class Change:
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Change:
-        return cls(raw["change"], raw["path"], raw.get("from_path"), list(raw.get("fields") or []), raw.get("patch"), raw)
+        fields = list(raw.get("fields") or [])
+        return cls(raw["change"], raw["path"], raw.get("from_path"), fields, raw.get("patch"), raw)
 
 
 @dataclass(frozen=True)
