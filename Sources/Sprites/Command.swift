@@ -123,9 +123,9 @@ extension Command {
                     do {
                         try await Task.sleep(for: timeout)
                         isOverdue.withLockedValue { $0 = true }
-                        running.signal("TERM")
+                        try? running.signal("TERM")
                         try await Task.sleep(for: options.killAfter)
-                        running.signal("KILL")
+                        try? running.signal("KILL")
                         try await Task.sleep(for: .seconds(5))
                         // If even that brought no end, the connection is of no use.
                         running.disconnect()
@@ -138,7 +138,7 @@ extension Command {
             do {
                 for try await chunk in running.output {
                     guard result.stdout.count + result.stderr.count + chunk.count <= outputBytesMax else {
-                        running.signal("KILL")
+                        try? running.signal("KILL")
                         throw SpritesError(.outputLimit, "the command printed more than \(outputBytesMax) bytes")
                     }
                     chunk.withUnsafeBytes { bytes in
@@ -152,7 +152,7 @@ extension Command {
             } catch  where isOverdue.withLockedValue({ $0 }) && (error as? SpritesError)?.code != .outputLimit {
                 throw overdue(result, running.sessionID, mayBeRunning: true)
             } catch {
-                if Task.isCancelled { running.signal("KILL") }
+                if Task.isCancelled { try? running.signal("KILL") }
                 throw running.named(error)
             }
             if isOverdue.withLockedValue({ $0 }) { throw overdue(result, running.sessionID, mayBeRunning: false) }

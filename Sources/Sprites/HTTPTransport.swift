@@ -56,8 +56,11 @@ struct HTTPTransport: Sendable {
     /// Sends a request and hands out every line of its NDJSON answer as it comes.
     func lines(
         _ method: HTTPMethod, _ path: String, body: [UInt8]?, accept: String? = nil, timeout: Duration,
-        onLine: (ByteBuffer) async throws -> Void
+        onLine given: (ByteBuffer) async throws -> Void
     ) async throws {
+        func onLine(_ line: ByteBuffer) async throws {
+            do { try await given(line) } catch { throw CallerFailure(error: error) }
+        }
         try await mapped(method, path) {
             var request = request(method, path, body)
             if let accept { request.headers.add(name: "Accept", value: accept) }
@@ -128,6 +131,8 @@ struct HTTPTransport: Sendable {
             return result
         } catch is CancellationError {
             throw CancellationError()
+        } catch let failure as CallerFailure {
+            throw failure.error
         } catch {
             if Task.isCancelled { throw CancellationError() }
             let error = connectionError(error, address: address)
@@ -135,6 +140,11 @@ struct HTTPTransport: Sendable {
             throw error
         }
     }
+}
+
+/// What a function of the caller threw: it is no failure of a request, and is thrown on as it is.
+private struct CallerFailure: Error {
+    let error: any Error
 }
 
 /// A line about a request that was made; never its query, which may hold arguments and variables.

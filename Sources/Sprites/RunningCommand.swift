@@ -168,8 +168,12 @@ public final class RunningCommand: Sendable {
     /// Signals its process group, or with a terminal the one in the foreground.
     ///
     /// - Parameter name: Such as `INT` or `TERM`.
-    public func signal(_ name: String) {
-        guard name.utf8.allSatisfy({ ($0 >= 0x41 && $0 <= 0x5A) || ($0 >= 0x30 && $0 <= 0x39) }) else { return }
+    /// - Throws: ``SpritesError`` with `.commandEnded` if it has ended, `.invalidRequest` for what is no name.
+    public func signal(_ name: String) throws {
+        guard name.utf8.allSatisfy({ ($0 >= 0x41 && $0 <= 0x5A) || ($0 >= 0x30 && $0 <= 0x39) }) else {
+            throw SpritesError(.invalidRequest, "cannot signal: '\(name)' is no signal; use a name such as TERM")
+        }
+        guard !state.hasEnded else { throw SpritesError(.commandEnded, "cannot signal: the command has ended") }
         send(.text, ByteBuffer(string: #"{"type":"signal","signal":"\#(name)"}"#))
     }
 

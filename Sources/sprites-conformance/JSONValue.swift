@@ -53,6 +53,21 @@ enum CommandLine: Decodable {
     }
 }
 
+/// How long to follow, or whether to.
+enum Follow: Decodable {
+    case seconds(Double)
+    case flag(Bool)
+
+    init(from decoder: any Decoder) throws {
+        let single = try decoder.singleValueContainer()
+        if let flag = try? single.decode(Bool.self) {
+            self = .flag(flag)
+        } else {
+            self = .seconds(try single.decode(Double.self))
+        }
+    }
+}
+
 /// A request; verbs use what they need.
 struct Request: Decodable {
     struct Size: Decodable {
@@ -104,7 +119,15 @@ struct Request: Decodable {
     var args: [String]?
     var needs: [String]?
     var http_port: Int?
-    var follow: Double?
+    var follow: Follow?
+    var from: String?
+    var patch: Bool?
+    var renames: Bool?
+    var limit: Int?
+    var checked: String?
+    var dry_run: Bool?
+    var filters: [String: String]?
+    var match: String?
     var rules: [PolicyRule]?
 
     static func bytes(_ text: String?) -> [UInt8] {

@@ -64,7 +64,8 @@ extension Verbs {
     func services(_ request: Request) async throws -> JSONValue {
         let sprite = client.sprite(request.sprite ?? "")
         let (services, name) = (sprite.services, request.name ?? "")
-        let follow = Duration.milliseconds(Int64((request.follow ?? 0) * 1000))
+        let follow: Duration =
+            if case .seconds(let seconds) = request.follow { .milliseconds(Int64(seconds * 1000)) } else { .zero }
         switch request.do {
         case "services.create":
             var options = ServiceOptions()

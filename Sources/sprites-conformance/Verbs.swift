@@ -19,6 +19,7 @@ struct Verbs: Sendable {
             try await session(request)
         case "run", "output", "stream", "burst", "measure": try await command(request)
         case "exchange", "forward": try await port(request)
+        case "diff", "attempt", "logs", "events": try await states(request)
         default: try await sprite(request)
         }
     }
@@ -185,7 +186,7 @@ struct Verbs: Sendable {
         switch request.do {
         case "write": try await command.write(Request.bytes(request.data))
         case "close_input": command.closeInput()
-        case "signal": command.signal(request.signal ?? "TERM")
+        case "signal": try command.signal(request.signal ?? "TERM")
         case "resize": command.resize(TerminalSize(rows: request.rows ?? 24, columns: request.cols ?? 80))
         default: try await command.close()
         }

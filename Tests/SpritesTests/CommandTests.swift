@@ -139,7 +139,7 @@ import Testing
             #expect(running.isTerminal)
             #expect(running.sessionID == "42")
             running.resize(TerminalSize(rows: 1, columns: 2))
-            running.signal("INT")
+            try running.signal("INT")
             try await running.write("ls\n")
             var bytes: [UInt8] = []
             for try await chunk in running.output { bytes += chunk.bytes }

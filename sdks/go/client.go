@@ -168,6 +168,11 @@ func (c *Client) told(ctx context.Context, err error, method, path string) error
 	if errors.As(err, &dialing) && (dialing.Op == "dial" || dialing.Op == "proxyconnect") {
 		return caused(CannotConnect, err, "cannot connect for %s %s: %v", method, path, dialing)
 	}
+	var untrusted *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	if errors.As(err, &untrusted) || errors.As(err, &plain) {
+		return caused(CannotConnect, err, "cannot connect for %s %s: %v", method, path, err)
+	}
 	e := caused(ConnectionLost, err, "the connection ended during %s %s: %v", method, path, err)
 	// A read has changed nothing, whatever became of it.
 	e.MayBeRunning = method != "GET"

@@ -168,7 +168,7 @@ OUTLINE = [
     "Connections", "Errors", "Examples",
 ]  # fmt: skip
 #: Verbs that a library does not have; vectors that use them are left out for it.
-LACKS = {"swift": {"files.upload", "files.download", "logs"}}
+LACKS = {"swift": {"files.upload", "files.download"}}
 VERSIONS = {
     "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
     "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),

@@ -39,7 +39,7 @@ struct SessionRunner: Sendable {
             for try await chunk in command.output { try await streams.write(chunk) }
         } catch let error as OutputClosed {
             // What a local pipe would have done to it.
-            command.signal("PIPE")
+            try? command.signal("PIPE")
             try? await command.close()
             throw error
         }
@@ -68,7 +68,7 @@ struct SessionRunner: Sendable {
                 // Somebody who presses it three times wants out.
                 if interrupts == 3 { SpriteProgram.finish(128 + SIGINT) }
             }
-            if let name = Self.forwarded[number] { command.signal(name) }
+            if let name = Self.forwarded[number] { try? command.signal(name) }
         }
     }
 

@@ -8,17 +8,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -73,6 +68,12 @@ type request struct {
 	Rules            []sprites.Rule
 	Filters          map[string]string
 	Match            string
+	From             string
+	Patch            bool
+	Renames          *bool
+	Limit            int
+	Checked          string
+	DryRun           bool `json:"dry_run"`
 }
 
 var (
@@ -156,203 +157,6 @@ func info(sprite *sprites.Sprite, err error) (any, error) {
 	}
 	i := sprite.Info
 	return object{"name": i.Name, "status": i.Status, "labels": i.Labels, "url": i.URL}, nil
-}
-
-func run(ctx context.Context, r *request) (any, error) {
-	result, err := r.command().Run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if r.Check {
-		if err = result.Check(); err != nil {
-			return nil, err
-		}
-	}
-	if r.Digest {
-		sum := sha256.Sum256(result.Stdout)
-		return object{
-			"exit_code": result.ExitCode, "stdout_bytes": len(result.Stdout), "stdout_sha256": hex.EncodeToString(sum[:]),
-		}, nil
-	}
-	return object{"exit_code": result.ExitCode, "stdout": full(result.Stdout), "stderr": full(result.Stderr)}, nil
-}
-
-// full is never null in JSON.
-func full(data []byte) []byte { return append([]byte{}, data...) }
-
-func stream(ctx context.Context, r *request) (any, error) {
-	process, err := r.command().Start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer process.Close()
-	process.Stdin.Close()
-	digest := sha256.New()
-	count, err := io.Copy(digest, process.Stdout)
-	if err != nil {
-		return nil, err
-	}
-	code, err := process.Wait()
-	return object{"exit_code": code, "stdout_bytes": count, "stdout_sha256": hex.EncodeToString(digest.Sum(nil))}, err
-}
-
-func burst(ctx context.Context, r *request) (any, error) {
-	var wait sync.WaitGroup
-	numbers, wrong := make(chan int), []string{}
-	for i := 0; i < r.AtOnce; i++ {
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for n := range numbers {
-				script := fmt.Sprintf("echo out %d; echo err %d >&2; exit %d", n, n, n%7)
-				result, err := r.sprite().CommandArgs("sh", "-c", script).Run(ctx)
-				told := ""
-				if err != nil {
-					told = err.Error()
-				} else if result.ExitCode != n%7 || string(result.Stdout) != fmt.Sprintf("out %d\n", n) ||
-					string(result.Stderr) != fmt.Sprintf("err %d\n", n) {
-					told = fmt.Sprintf("%d %q %q", result.ExitCode, result.Stdout, result.Stderr)
-				}
-				if told != "" {
-					lock.Lock()
-					wrong = append(wrong, fmt.Sprintf("%d: %s", n, told))
-					lock.Unlock()
-				}
-			}
-		}()
-	}
-	for n := 0; n < r.Count; n++ {
-		numbers <- n
-	}
-	close(numbers)
-	wait.Wait()
-	return object{"count": r.Count, "wrong": wrong[:min(5, len(wrong))]}, nil
-}
-
-func measure(ctx context.Context, r *request) (any, error) {
-	times := []float64{}
-	for n := 0; n < r.Count; n++ {
-		started := time.Now()
-		if _, err := r.sprite().CommandArgs("true").Run(ctx); err != nil {
-			return nil, err
-		}
-		times = append(times, time.Since(started).Seconds()*1000)
-	}
-	started := time.Now()
-	process, err := r.sprite().CommandArgs("head", "-c", strconv.Itoa(r.Bytes), "/dev/zero").Start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer process.Close()
-	process.Stdin.Close()
-	count, buffer := 0, make([]byte, 1<<20)
-	for {
-		n, err := process.Stdout.Read(buffer)
-		if count += n; err == io.EOF {
-			break
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	_, err = process.Wait()
-	return object{"times": times, "seconds": time.Since(started).Seconds(), "bytes": count}, err
-}
-
-func begun(p *sprites.Process, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	id, err := p.SessionID()
-	if err != nil {
-		return nil, err
-	}
-	one := &process{p, bufio.NewReader(p.Stdout), bufio.NewReader(p.Stderr)}
-	return object{"session_id": id, "process": keep("process", one), "tty": p.TTY()}, nil
-}
-
-func read(r *request) (any, error) {
-	from := r.process().out
-	if r.Stream == "stderr" {
-		from = r.process().err
-	}
-	switch {
-	case len(r.Until) > 0:
-		got := []byte{}
-		for !bytes.HasSuffix(got, r.Until) {
-			one, err := from.ReadByte()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			got = append(got, one)
-		}
-		return object{"data": got}, nil
-	case r.Lines > 0:
-		lines := []string{}
-		for len(lines) < r.Lines {
-			line, err := from.ReadString('\n')
-			if err != nil && err != io.EOF {
-				return nil, err
-			}
-			lines = append(lines, line)
-		}
-		return object{"lines": lines}, nil
-	}
-	data, err := io.ReadAll(from)
-	return object{"data": full(data)}, err
-}
-
-func entry(one sprites.FileEntry) object {
-	return object{
-		"name": one.Name, "path": one.Path, "type": one.Type, "size": one.Size, "mode": fmt.Sprintf("%04o", one.Mode),
-	}
-}
-
-func mode(text string) fs.FileMode {
-	if text == "" {
-		return 0o644
-	}
-	number, _ := strconv.ParseUint(text, 8, 32)
-	return fs.FileMode(number)
-}
-
-func events(list []sprites.Event, err error) (any, error) {
-	types, text := []string{}, ""
-	for _, one := range list {
-		types, text = append(types, one.Type), text+one.Data
-	}
-	return object{"types": types, "text": text}, err
-}
-
-func checkpoint(one *sprites.Checkpoint, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return object{"id": one.ID, "comment": one.Comment, "source_id": one.SourceID, "is_auto": one.IsAuto}, nil
-}
-
-func restored(one sprites.Restored, err error) (any, error) {
-	return object{"id": one.ID, "replaced_id": one.ReplacedID}, err
-}
-
-func logs(ctx context.Context, r *request) (any, error) {
-	count, filters := 0, url.Values{}
-	for name, value := range r.Filters {
-		filters.Set(name, value)
-	}
-	follow, _ := r.Follow.(bool)
-	err := r.sprite().Logs(ctx, sprites.LogOptions{Follow: follow, Filters: filters}, func(event sprites.Event) error {
-		text, _ := json.Marshal(event.Raw)
-		if strings.Contains(string(text), r.Match) {
-			if count++; count >= r.Count {
-				return sprites.ErrStop
-			}
-		}
-		return nil
-	})
-	return object{"count": count}, err
 }
 
 func do(ctx context.Context, r *request) (any, error) {
@@ -448,112 +252,10 @@ func do(ctx context.Context, r *request) (any, error) {
 		forward := things[r.Forward].(*sprites.Forward)
 		lock.Unlock()
 		return nil, forward.Close()
-	case "logs":
+	case "logs", "events":
 		return logs(ctx, r)
 	}
 	return doPart(ctx, r)
-}
-
-func doPart(ctx context.Context, r *request) (any, error) {
-	files, checkpoints, services := r.sprite().Files(), r.sprite().Checkpoints(), r.sprite().Services()
-	services.Follow = r.follow()
-	switch r.Do {
-	case "files.read":
-		data, err := files.Read(ctx, r.Path)
-		return object{"data": full(data)}, err
-	case "files.write":
-		return nil, files.Write(ctx, r.Path, r.Data, mode(r.Mode))
-	case "files.list":
-		list, err := files.List(ctx, r.Path)
-		entries := []object{}
-		for _, one := range list {
-			entries = append(entries, entry(one))
-		}
-		return object{"entries": entries}, err
-	case "files.stat":
-		one, err := files.Stat(ctx, r.Path)
-		return entry(one), err
-	case "files.exists":
-		there, err := files.Exists(ctx, r.Path)
-		return object{"exists": there}, err
-	case "files.mkdir":
-		return nil, files.Mkdir(ctx, r.Path)
-	case "files.remove":
-		if r.Recursive {
-			return nil, files.RemoveAll(ctx, r.Path)
-		}
-		return nil, files.Remove(ctx, r.Path)
-	case "files.rename":
-		return nil, files.Rename(ctx, r.Path, r.To)
-	case "files.copy":
-		return nil, files.Copy(ctx, r.Path, r.To)
-	case "files.chmod":
-		return nil, files.Chmod(ctx, r.Path, mode(r.Mode))
-	case "files.upload":
-		_, err := files.Upload(ctx, r.Local, r.Path)
-		return nil, err
-	case "files.download":
-		return nil, files.Download(ctx, r.Path, r.Local)
-	case "checkpoints.create":
-		return checkpoint(checkpoints.Create(ctx, r.Comment))
-	case "checkpoints.list":
-		list, err := checkpoints.List(ctx, false)
-		ids := []string{}
-		for _, one := range list {
-			ids = append(ids, one.ID)
-		}
-		return object{"ids": ids}, err
-	case "checkpoints.get":
-		return checkpoint(checkpoints.Get(ctx, r.Checkpoint))
-	case "checkpoints.delete":
-		return nil, checkpoints.Delete(ctx, r.Checkpoint)
-	case "checkpoints.restore":
-		return restored(checkpoints.Restore(ctx, r.Checkpoint))
-	case "checkpoints.undo":
-		return restored(checkpoints.Undo(ctx))
-	case "services.create":
-		return events(services.Create(ctx, sprites.Service{
-			Name: r.Name, Cmd: r.Cmd, Args: r.Args, Needs: r.Needs, HTTPPort: r.HTTPPort, Env: r.Environment, Dir: r.Directory,
-		}))
-	case "services.list":
-		list, err := services.List(ctx)
-		names := []string{}
-		for _, one := range list {
-			names = append(names, one.Name)
-		}
-		return object{"names": names}, err
-	case "services.get":
-		one, err := services.Get(ctx, r.Name)
-		if err != nil {
-			return nil, err
-		}
-		return object{
-			"name": one.Name, "cmd": one.Cmd, "args": one.Args, "status": one.State.Status, "http_port": one.HTTPPort,
-		}, nil
-	case "services.start":
-		return events(services.Start(ctx, r.Name))
-	case "services.stop":
-		return events(services.Stop(ctx, r.Name, 10*time.Second))
-	case "services.restart":
-		return events(services.Restart(ctx, r.Name))
-	case "services.signal":
-		return nil, services.Signal(ctx, r.Name, r.Signal)
-	case "services.delete":
-		return nil, services.Delete(ctx, r.Name)
-	case "services.logs":
-		var list []sprites.Event
-		err := services.Logs(ctx, r.Name, 100, r.follow(), func(event sprites.Event) error {
-			list = append(list, event)
-			return nil
-		})
-		return events(list, err)
-	case "policy.get":
-		rules, err := r.sprite().Policy(ctx)
-		return object{"rules": rules}, err
-	case "policy.set":
-		return nil, r.sprite().SetPolicy(ctx, r.Rules)
-	}
-	return nil, fmt.Errorf("there is no verb '%s'", r.Do)
 }
 
 func problem(err error) object {

@@ -159,9 +159,31 @@ async function all(items) {
   return found;
 }
 
+const changes = (found) => found.map((one) => `${one.kind} ${one.path}`);
+
+async function diff(r) {
+  const { to, path, patch, renames, limit } = r;
+  const found = await sprite(r).diff(r.from, { to, path, patch, renames, limit });
+  const patches = found.changes.map((one) => one.patch ?? "").join("");
+  return { changes: changes(found.changes), stat: found.stat, truncated: found.truncated, patch: patches };
+}
+
+async function attempt(r) {
+  const types = [];
+  const done = await sprite(r).attempt(r.command, {
+    check: r.checked, dryRun: r.dry_run, timeout: seconds(r.timeout), environment: r.environment, directory: r.directory,
+    user: r.user, onEvent: (event) => types.push(event.type),
+  });
+  return {
+    outcome: done.outcome, kept: done.outcome === "kept", exit_code: done.exitCode, check_exit_code: done.checkExitCode,
+    stdout: text(done.stdout), stderr: text(done.stderr), changes: changes(done.changes), stat: done.stat,
+    checkpoint_id: done.checkpointId, replaced_id: done.replacedId, types,
+  };
+}
+
 async function logs(r) {
   let count = 0;
-  for await (const event of sprite(r).logs({ follow: r.follow, ...r.filters })) {
+  for await (const event of sprite(r)[r.do]({ follow: r.follow, ...r.filters })) {
     if (JSON.stringify(event.raw).includes(r.match) && ++count >= r.count) break;
   }
   return { count };
@@ -234,6 +256,9 @@ const verbs = {
   "policy.get": async (r) => ({ rules: await sprite(r).policy.get() }),
   "policy.set": (r) => sprite(r).policy.set(r.rules),
   logs,
+  events: logs,
+  diff,
+  attempt,
 };
 
 const problem = (error) => ({

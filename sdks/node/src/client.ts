@@ -10,6 +10,7 @@ import {
 } from "./models.js";
 import { Checkpoints, Files, Policy, Services } from "./parts.js";
 import { Pool } from "./pool.js";
+import { Attempt, attempt, AttemptOptions, Diff, diff, DiffOptions } from "./states.js";
 
 /** What a new sprite is given. */
 export interface CreateOptions {
@@ -157,6 +158,24 @@ export class Sprite {
   ): Promise<Forward> {
     const { localPort = 0, localHost = "127.0.0.1", host = "localhost" } = options;
     return Forward.listen(this.client.transport, this.name, port, host, localPort, localHost);
+  }
+
+  /** What differs between two checkpoints, or a checkpoint and the disk as it is now. */
+  async diff(from: string, options: DiffOptions = {}): Promise<Diff> {
+    return diff(this.client.transport, this.path, from, options);
+  }
+
+  /**
+   * Runs a command, then `check`; unless both end with 0 the whole disk is rolled back, which ends every command. With
+   * `dryRun` it runs in a fork that is dropped.
+   */
+  async attempt(command: CommandLine, options: AttemptOptions = {}): Promise<Attempt> {
+    return attempt(this.client.transport, this.path, command, options);
+  }
+
+  /** What became of the sprite: starts, sleeps, checkpoints, restores; `raw.event` names each. As `logs`. */
+  events(options: { follow?: boolean } & Record<string, string | boolean | undefined> = {}): AsyncGenerator<Event> {
+    return this.logs({ kind: "system,checkpoint", ...options });
   }
 
   /** The sprite's journal, oldest first. With `follow` it goes on, through lost connections too. */

@@ -39,6 +39,8 @@ export async function dial(url: URL, options: DialOptions): Promise<net.Socket> 
   if (proxy) {
     await tunnel(socket, url, proxy, options);
     if (url.protocol === "https:") socket = await secure(socket, host, options);
+    // Whoever takes it over does not know that it was held; a server says nothing before it is asked.
+    else socket.resume();
   }
   socket.setNoDelay(true);
   return socket;

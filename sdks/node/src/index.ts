@@ -19,4 +19,5 @@ export { Result } from "./models.js";
 export type {
   Checkpoint, CommandLine, Event, FileEntry, Limits, PolicyRule, Restored, Service, Session, SpriteInfo, TerminalSize,
 } from "./models.js";
+export type { Attempt, AttemptOptions, Change, Diff, DiffOptions, DiffStat } from "./states.js";
 export type { Checkpoints, FileOptions, Files, Policy, Progress, ServiceOptions, Services } from "./parts.js";

@@ -215,10 +215,36 @@ def services_create(r):
     return events(sprite(r).services.create(r["name"], r["cmd"], r.get("args", []), **more))
 
 
+def changes(found):
+    return [f"{one.kind} {one.path}" for one in found]
+
+
+def diff(r):
+    how = {key: r[key] for key in ("to", "path", "patch", "renames", "limit") if key in r}
+    found = sprite(r).diff(r["from"], **how)
+    patch = "".join(one.patch or "" for one in found.changes)
+    return {"changes": changes(found.changes), "stat": found.stat, "truncated": found.truncated, "patch": patch}
+
+
+def attempt(r):
+    how = {key: r[key] for key in ("dry_run", "timeout", "environment", "directory", "user") if key in r}
+    seen = []
+    how["on_event"] = lambda event: seen.append(event.type)
+    done = sprite(r).attempt(r["command"], check=r.get("checked"), **how)
+    return {
+        "outcome": done.outcome, "kept": done.kept,
+        "exit_code": done.exit_code, "check_exit_code": done.check_exit_code,
+        "stdout": text(done.stdout), "stderr": text(done.stderr), "changes": changes(done.changes), "stat": done.stat,
+        "checkpoint_id": done.checkpoint_id, "replaced_id": done.replaced_id, "types": seen,
+    }  # fmt: skip
+
+
 def journal(r):
-    """Lines of the journal until as many matched as were asked for."""
+    """Lines of the journal, or of what became of the sprite, until as many matched as were asked for."""
     found = []
-    for event in sprite(r).logs(follow=r.get("follow", False), **r.get("filters", {})):
+    box = sprite(r)
+    asked = box.events if r["do"] == "events" else box.logs
+    for event in asked(follow=r.get("follow", False), **r.get("filters", {})):
         if r["match"] in json.dumps(event.raw):
             found.append(event.raw)
             if len(found) >= r["count"]:
@@ -288,6 +314,9 @@ VERBS = {
     "policy.get": lambda r: {"rules": sprite(r).policy.get()},
     "policy.set": lambda r: sprite(r).policy.set(r["rules"]),
     "logs": journal,
+    "events": journal,
+    "diff": diff,
+    "attempt": attempt,
 }
 
 

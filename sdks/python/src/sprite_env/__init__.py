@@ -14,6 +14,7 @@
 from ._aio import AsyncClient, AsyncSprite
 from ._aio_command import AsyncCommand, AsyncInput, AsyncProcess
 from ._forward import AsyncConnection, AsyncForward
+from ._states import Attempt, Change, Diff
 from ._streams import AsyncOutput
 from ._sync import Client, Sprite
 from ._sync_command import Command, Process
@@ -60,10 +61,10 @@ from .models import (
 
 __all__ = [
     "AlreadyExists", "AsyncClient", "AsyncCommand", "AsyncConnection", "AsyncForward", "AsyncInput", "AsyncOutput",
-    "AsyncProcess", "AsyncSprite", "CannotConnect", "Checkpoint", "Client", "Command", "CommandEnded",
-    "CommandFailed", "CommandLine", "CommandTimeout", "Conflict", "Connection", "ConnectionLost", "Event", "FileEntry",
-    "FileError", "FileMissing", "Forward", "Gone", "InvalidRequest", "InvalidResponse", "Limits", "NoSpace",
-    "NotFound", "Options", "OutputLimit", "Process", "RateLimited", "Restored", "Result", "ServerError", "Service",
-    "Session", "Sprite", "SpriteError", "SpriteInfo", "TerminalSize", "Timeout", "Unauthorized", "Unavailable",
-    "Unsupported", "__version__",
+    "AsyncProcess", "AsyncSprite", "Attempt", "CannotConnect", "Change", "Checkpoint", "Client", "Command",
+    "CommandEnded", "CommandFailed", "CommandLine", "CommandTimeout", "Conflict", "Connection", "ConnectionLost",
+    "Diff", "Event", "FileEntry", "FileError", "FileMissing", "Forward", "Gone", "InvalidRequest", "InvalidResponse",
+    "Limits", "NoSpace", "NotFound", "Options", "OutputLimit", "Process", "RateLimited", "Restored", "Result",
+    "ServerError", "Service", "Session", "Sprite", "SpriteError", "SpriteInfo", "TerminalSize", "Timeout",
+    "Unauthorized", "Unavailable", "Unsupported", "__version__",
 ]  # fmt: skip

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
-from . import errors
+from . import _states, errors
 from ._aio_command import AsyncCommand, AsyncProcess, kill
 from ._aio_parts import AsyncCheckpoints, AsyncFiles, AsyncPolicy, AsyncServices
 from ._exec import Exec, Spec
 from ._forward import AsyncConnection, AsyncForward
 from ._pool import Pool
+from ._states import Attempt, Diff
 from ._transport import Options, Transport, segment
 from .models import CommandLine, Event, Limits, Session, SpriteInfo, TerminalSize
 
@@ -175,6 +176,32 @@ class AsyncSprite:
     ) -> AsyncForward:
         """Listens on a local port (0 takes a free one) and leads its connections to a port of the sprite."""
         return await AsyncForward(self._transport, self.name, port, host).listen(local_port, local_host)
+
+    async def diff(
+        self, from_: str, to: str = "current", *, path: str | None = None, patch: bool = False, renames: bool = True,
+        limit: int | None = None,
+    ) -> Diff:  # fmt: skip
+        """What differs between two checkpoints, or a checkpoint and the disk as it is now; of one path if asked."""
+        more = {"from": from_, "to": to, "path": path, "patch": patch or None, "renames": renames, "limit": limit}
+        return await _states.diff(self._transport, self._path, more)
+
+    async def attempt(
+        self, command: CommandLine, *, check: CommandLine | None = None, dry_run: bool = False,
+        timeout: float | None = None, environment: Mapping[str, str] | None = None, directory: str | None = None,
+        user: str | None = None, on_event: Callable[[Event], None] | None = None,
+    ) -> Attempt:  # fmt: skip
+        """Runs a command, then `check`; unless both end with 0 the whole disk is rolled back, which ends every command.
+
+        With `dry_run` it runs in a fork that is dropped.
+        """
+        return await _states.attempt(
+            self._transport, self._path, command, check=check, dry_run=dry_run, timeout=timeout,
+            environment=environment, directory=directory, user=user, on_event=on_event,
+        )  # fmt: skip
+
+    def events(self, *, follow: bool = False, **filters: str) -> AsyncIterator[Event]:
+        """What became of the sprite: starts, sleeps, checkpoints, restores; `raw["event"]` names each. As `logs`."""
+        return self.logs(follow=follow, **{"kind": "system,checkpoint", **filters})
 
     async def logs(self, *, follow: bool = False, **filters: str) -> AsyncIterator[Event]:
         """The sprite's journal, oldest first. With `follow` it goes on, through lost connections too."""

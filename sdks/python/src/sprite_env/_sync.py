@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Callable
 
 from ._aio import AsyncClient, AsyncSprite
 from ._portal import Portal
+from ._states import Attempt, Diff
 from ._sync_command import Command, Process
 from ._sync_parts import Checkpoints, Connection, Files, Forward, Policy, Services
 from ._transport import Options
@@ -146,6 +148,33 @@ class Sprite:
         """Listens on a local port (0 takes a free one) and leads its connections to a port of the sprite."""
         work = self._sprite.forward(port, local_port=local_port, local_host=local_host, host=host)
         return Forward(self._portal, self._portal.call(work))
+
+    def diff(
+        self, from_: str, to: str = "current", *, path: str | None = None, patch: bool = False, renames: bool = True,
+        limit: int | None = None,
+    ) -> Diff:  # fmt: skip
+        """What differs between two checkpoints, or a checkpoint and the disk as it is now; of one path if asked."""
+        work = self._sprite.diff(from_, to, path=path, patch=patch, renames=renames, limit=limit)
+        return self._portal.call(work)
+
+    def attempt(
+        self, command: CommandLine, *, check: CommandLine | None = None, dry_run: bool = False,
+        timeout: float | None = None, environment: Mapping[str, str] | None = None, directory: str | None = None,
+        user: str | None = None, on_event: Callable[[Event], None] | None = None,
+    ) -> Attempt:  # fmt: skip
+        """Runs a command, then `check`; unless both end with 0 the whole disk is rolled back, which ends every command.
+
+        With `dry_run` it runs in a fork that is dropped.
+        """
+        work = self._sprite.attempt(
+            command, check=check, dry_run=dry_run, timeout=timeout, environment=environment, directory=directory,
+            user=user, on_event=on_event,
+        )  # fmt: skip
+        return self._portal.call(work)
+
+    def events(self, *, follow: bool = False, **filters: str) -> Iterator[Event]:
+        """What became of the sprite: starts, sleeps, checkpoints, restores; `raw["event"]` names each. As `logs`."""
+        return self._portal.iterate(self._sprite.events(follow=follow, **filters))
 
     def logs(self, *, follow: bool = False, **filters: str) -> Iterator[Event]:
         """The sprite's journal, oldest first. With `follow` it goes on, through lost connections too."""
