@@ -121,7 +121,10 @@ class Worker:
 
     def service(self, name: str) -> None:
         path = f"/v1/sprites/{name}/services/tick"
-        self.api.call("PUT", f"{path}?duration=0.1s", json={"cmd": "sh", "args": ["-c", "while :; do echo tick; sleep 1; done"]})
+        body = {"cmd": "sh", "args": ["-c", "while :; do echo tick; sleep 1; done"]}
+        told = self.api.call("PUT", f"{path}?duration=0.1s", json=body).text
+        listed = self.api.call("GET", f"/v1/sprites/{name}/services").json()
+        assert [one["name"] for one in listed] == ["tick"], f"{name} was told {told} and has {listed}"
         if self.chance.random() < 0.7:
             self.api.call("DELETE", path, {200, 204})
 
