@@ -86,7 +86,7 @@ let package = Package(
                 "SpriteAPI", "SpriteDomain", "SpriteMCP", "SpriteProxy", hummingbird, hummingbirdCore, httpTypes,
                 logging,
                 nioConcurrency, nioCore,
-                nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioPosix, nioWebSocket, serviceLifecycle,
+                nioHTTP1, nioHTTPTypes, nioHTTPTypesHTTP1, nioPosix, nioSSL, nioWebSocket, serviceLifecycle,
             ]),
         library(
             "SpriteProxy",

@@ -17,7 +17,7 @@ func orderedArguments(_ arguments: [String]) throws -> [String] {
     while index < arguments.count {
         let argument = arguments[index]
         switch argument {
-        case "-s", "--sprite", "-o", "--org":
+        case "-s", "--sprite", "-o", "--org", "--ca":
             moved.append(argument)
             if index + 1 < arguments.count { moved.append(arguments[index + 1]) }
             index += 2
@@ -29,7 +29,9 @@ func orderedArguments(_ arguments: [String]) throws -> [String] {
         default:
             break
         }
-        if argument.hasPrefix("--sprite=") || argument.hasPrefix("--org=") || argument.hasPrefix("--debug=") {
+        if argument.hasPrefix("--sprite=") || argument.hasPrefix("--org=") || argument.hasPrefix("--debug=")
+            || argument.hasPrefix("--ca=")
+        {
             moved.append(argument)
             index += 1
             continue
@@ -57,7 +59,7 @@ enum PassedCommand {
 
     /// Options of `exec` that are followed by a value.
     private static let optionsWithValue: Set<String> = [
-        "-s", "--sprite", "-o", "--org", "--dir", "--env", "--user", "--check", "--timeout", "--file",
+        "-s", "--sprite", "-o", "--org", "--ca", "--dir", "--env", "--user", "--check", "--timeout", "--file",
     ]
 
     /// Cuts the remote command off the end of ordered arguments and keeps it.

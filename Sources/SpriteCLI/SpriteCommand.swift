@@ -50,6 +50,11 @@ struct GlobalOptions: ParsableArguments {
     @Option(name: [.customShort("o"), .customLong("org")], help: "The organization, also ALIAS:ORG.")
     var organization: String?
 
+    @Option(
+        name: .customLong("ca"),
+        help: "A PEM file of authorities to trust instead of the system's, for https. (default: $SPRITES_CA_FILE)")
+    var certificateAuthority: String?
+
     @Flag(name: .long, help: "Print every request to standard error.")
     var debug = false
 }

@@ -41,6 +41,13 @@ struct Configuration: Sendable {
     var clientTimeout: String?
     var memoryReserve: String?
     var maxAwake: String?
+    var tlsCertificate: String?
+    var tlsKey: String?
+    /// Separated by commas.
+    var allowedHosts: String?
+    var allowedOrigins: String?
+    var connectionsMax: String?
+    var connectionsPerAddressMax: String?
 
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
@@ -51,7 +58,9 @@ struct Configuration: Sendable {
         "journal_rate_per_session": \.journalRatePerSession, "otlp_endpoint": \.otlpEndpoint,
         "otlp_headers": \.otlpHeaders, "rate_limit": \.rateLimit,
         "create_limit": \.createLimit, "client_timeout": \.clientTimeout,
-        "memory_reserve": \.memoryReserve, "max_awake": \.maxAwake,
+        "memory_reserve": \.memoryReserve, "max_awake": \.maxAwake, "tls_cert": \.tlsCertificate, "tls_key": \.tlsKey,
+        "allowed_hosts": \.allowedHosts, "allowed_origins": \.allowedOrigins, "max_connections": \.connectionsMax,
+        "max_connections_per_address": \.connectionsPerAddressMax,
     ]
 
     init() {}

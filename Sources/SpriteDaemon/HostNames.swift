@@ -46,6 +46,7 @@ struct HostNames: Sendable {
     var registryPath: String { "\(dataDirectory)/registry.db" }
     var journalPath: String { "\(dataDirectory)/journal.db" }
     var tokenPath: String { "\(dataDirectory)/token" }
+    var tokensPath: String { "\(dataDirectory)/tokens" }
     var lockPath: String { "\(dataDirectory)/lock" }
 }
 

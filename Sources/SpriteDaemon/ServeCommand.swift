@@ -71,6 +71,8 @@ struct ServeCommand: AsyncParsableCommand {
         help: "Sprites that may run or be frozen at once, such as 20, or off. (default: off)")
     var maxAwake: String?
 
+    @OptionGroup var access: AccessOptions
+
     func run() async throws {
         let names = try data.names()
         let settings = try merged()
@@ -87,10 +89,12 @@ struct ServeCommand: AsyncParsableCommand {
         let lock = try takeDaemonLock(names)
         raiseDescriptorLimit()
 
-        let token = try TokenFile(path: names.tokenPath)
+        let tokens = TokenStore(folder: names.tokensPath, first: try TokenFile(path: names.tokenPath))
         let parts = try await Parts.assemble(names: names, settings: settings, logger: logger)
         var configuration = APIServerConfiguration(
-            host: address.host, port: address.port, version: programVersion, verifyToken: token.matches)
+            host: address.host, port: address.port, version: programVersion, grant: tokens.grant)
+        configuration.isTokenGood = tokens.isGood
+        try settings.applyAccess(to: &configuration, logger)
         configuration.services = parts.services
         configuration.inside = parts.inside
         configuration.guide = GuestGuide.main
@@ -105,10 +109,11 @@ struct ServeCommand: AsyncParsableCommand {
         configuration.creationLimit = creationLimit
         if let clientTimeout { configuration.timing.stalledClient = clientTimeout }
         let memory = MemoryWatch(parts.lifecycle, logger: logger) { reserve.isMissing }
+        let scheme = configuration.certificate == nil ? "http" : "https"
         let server = APIServer(
             control: parts.lifecycle, configuration: configuration, logger: logger,
             onListening: { port in
-                let url = "http://\(address.hostText):\(port)"
+                let url = "\(scheme)://\(address.hostText):\(port)"
                 // For commands of this host; without it they have to be told.
                 try? writeSmallFile(names.addressPath, url + "\n", flags: O_WRONLY | O_CREAT | O_TRUNC)
                 say("listening on \(url)")
@@ -117,7 +122,8 @@ struct ServeCommand: AsyncParsableCommand {
             services: [
                 .init(service: IdleWatch(parts.lifecycle)), .init(service: memory),
                 .init(service: Resumptions(parts.lifecycle)),
-                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)), .init(service: server),
+                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)),
+                .init(service: TokenWatch(folder: names.tokensPath, journal: parts.journal)), .init(service: server),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
@@ -161,6 +167,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.clientTimeout = clientTimeout ?? settings.clientTimeout
         settings.memoryReserve = memoryReserve ?? settings.memoryReserve
         settings.maxAwake = maxAwake ?? settings.maxAwake
+        access.merge(into: &settings)
         return settings
     }
 }

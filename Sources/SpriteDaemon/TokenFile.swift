@@ -12,8 +12,7 @@ struct TokenFile: Sendable, CustomStringConvertible {
     /// Reads the token, or makes one at the first start.
     init(path: String) throws {
         if access(path, F_OK) != 0 {
-            let secret = (0..<4).map { _ in hexadecimal(UInt64.random(in: .min ... .max)) }.joined()
-            let text = "local/local/\(hexadecimal(UInt64.random(in: .min ... .max)))/\(secret)\n"
+            let text = "local/local/\(randomDigits(1))/\(randomDigits(4))\n"
             // Linked into place whole, so that a crash never leaves half a token.
             let temporary = "\(path).\(getpid())"
             try writeSmallFile(temporary, text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
@@ -33,6 +32,12 @@ struct TokenFile: Sendable, CustomStringConvertible {
         }
     }
 
+    /// What records say instead of the token; no secret.
+    var id: String {
+        let parts = token.split(separator: "/", omittingEmptySubsequences: false)
+        return parts.count == 4 ? String(parts[2]) : "first"
+    }
+
     /// Compares in time that does not depend on where the difference is.
     func matches(_ candidate: String) -> Bool {
         let a = Array(token.utf8)
@@ -44,6 +49,11 @@ struct TokenFile: Sendable, CustomStringConvertible {
 
     /// Never the token.
     var description: String { "token (hidden)" }
+}
+
+/// So many random numbers of 64 bits, in hexadecimal digits.
+func randomDigits(_ count: Int) -> String {
+    (0..<count).map { _ in hexadecimal(UInt64.random(in: .min ... .max)) }.joined()
 }
 
 private func hexadecimal(_ number: UInt64) -> String {

@@ -45,6 +45,8 @@ package struct Resumption: Sendable, Hashable {
 package enum RequestOrigin: Sendable, Hashable, CustomStringConvertible {
     /// A client of the API, outside.
     case outside
+    /// A client of the API, by the id of its token.
+    case token(String)
     /// A process in the sprite itself, of the user with this number in it.
     case inside(user: UInt32)
 
@@ -52,7 +54,7 @@ package enum RequestOrigin: Sendable, Hashable, CustomStringConvertible {
 
     package var description: String {
         switch self {
-        case .outside: "outside"
+        case .outside, .token: "outside"
         case .inside: "inside"
         }
     }

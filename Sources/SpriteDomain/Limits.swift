@@ -14,6 +14,14 @@ package enum Limits {
     package static let execEnvironmentCountMax = 20_000
     /// A request line with arguments in its query: 1 MB of arguments, percent-encoded, is 3 MB.
     package static let requestHeadBytesMax = 16 << 20
+    /// Header fields of a request; browsers and the largest proxies send some 40.
+    package static let requestHeadersMax = 256
+    /// The same, all together; what is long is in the request line.
+    package static let requestHeaderBytesMax = 256 << 10
+    /// Connections to the API and to sprites' URLs in all; each costs some 50 KB of memory and a descriptor.
+    package static let connectionsMax = 16_384
+    /// Of one address: a program with a thousand commands at once has a connection for each, and several may run.
+    package static let connectionsPerAddressMax = 8192
     /// WebSocket messages from clients; the contract asks for 16 MiB.
     package static let webSocketMessageBytesMax = 16 << 20
     package static let commentBytesMax = 4096

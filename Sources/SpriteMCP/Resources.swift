@@ -14,7 +14,9 @@ extension Toolbox {
         ]
         let names: [SpriteName]
         switch reach {
-        case .all: names = try await world.control.list(prefix: "", after: nil, limit: 50).sprites.map(\.sprite.name)
+        case .outside:
+            names = try await world.control.list(prefix: "", after: nil, limit: 50, in: scope).sprites.map(
+                \.sprite.name)
         case .inside(_, let name, _): names = [name]
         }
         for name in names {

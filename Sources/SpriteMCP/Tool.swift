@@ -64,7 +64,8 @@ struct ToolResult: Sendable {
 
 /// The sprites that a conversation can reach.
 package enum MCPReach: Sendable {
-    case all
+    /// What the client's token is for; a client without one was let in by something else.
+    case outside(AccessGrant?)
     /// Only the one that the client is in.
     case inside(SpriteID, SpriteName, user: UInt32)
 }

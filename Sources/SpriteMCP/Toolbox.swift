@@ -12,17 +12,20 @@ struct Toolbox: Sendable {
 
     var tools: [Tool] {
         switch reach {
-        case .all:
-            spriteTools + commandTools + fileTools + checkpointTools + serviceTools + taskTools + policyTools
-                + logTools
+        case .outside(let grant):
+            outsideTools.filter { $0.effect == .reads || grant?.scope.isReadOnly != true }
         case .inside: [getSprite] + checkpointTools + serviceTools + taskTools + policyTools + logTools
         }
+    }
+
+    private var outsideTools: [Tool] {
+        spriteTools + commandTools + fileTools + checkpointTools + serviceTools + taskTools + policyTools + logTools
     }
 
     /// Outside, a tool is told the sprite; inside, there is one.
     var spriteParameter: [Parameter] {
         switch reach {
-        case .all:
+        case .outside:
             [.text("sprite", "Name of the sprite; list_sprites shows those there are.", required: true, bytesMax: 63)]
         case .inside: []
         }
@@ -30,13 +33,25 @@ struct Toolbox: Sendable {
 
     func sprite(_ arguments: ToolArguments) async throws -> SpriteName {
         switch reach {
-        case .all: return try SpriteName(arguments.text("sprite") ?? "")
+        case .outside: return try allowed(try SpriteName(arguments.text("sprite") ?? ""))
         case .inside(let id, let name, _):
             guard try await world.control.get(name).sprite.id == id else {
                 throw SpriteError(.gone, "this sprite is gone")
             }
             return name
         }
+    }
+
+    /// Throws `.forbidden` unless the client's token is for this sprite. Tools that change something are not offered
+    /// at all to a token for reading.
+    func allowed(_ name: SpriteName) throws -> SpriteName {
+        if case .outside(.some(let grant)) = reach { try grant.require(name.rawValue, toWrite: false) }
+        return name
+    }
+
+    /// The sprites that the client's token is for.
+    var scope: AccessScope {
+        if case .outside(.some(let grant)) = reach { grant.scope } else { .all }
     }
 
     func checkpointID(_ text: String?) throws -> CheckpointID {
@@ -61,6 +76,7 @@ func advice(_ error: SpriteError) -> String {
     switch error.code {
     case .notFound:
         "Next: list what there is (list_sprites, list_checkpoints, list_services, list_tasks) and use a name from it."
+    case .forbidden: "Next: use what the token of this server is for (list_sprites), or ask the operator for another."
     case .alreadyExists: "Next: use another name, or the one that is there."
     case .conflict: "Next: wait a moment and look at the state again; something else is under way or depends on it."
     case .gone: "Next: start it again; what has ended cannot be used."

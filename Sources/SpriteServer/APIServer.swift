@@ -16,8 +16,18 @@ package struct APIServerConfiguration: Sendable {
     package var host: String
     /// Zero lets the kernel choose.
     package var port: Int
-    /// Tells whether a token is good; compares in constant time.
-    package var verifyToken: @Sendable (String) -> Bool
+    /// What a token is good for, nil for one that is not known; compares in constant time.
+    package var grant: @Sendable (String) -> AccessGrant?
+    /// Whether the token with this id, which was good, still is.
+    package var isTokenGood: @Sendable (String) -> Bool = { _ in true }
+    /// Nil: plain HTTP.
+    package var certificate: Certificate?
+    /// Names of this server besides its addresses and those of the loopback.
+    package var allowedHosts: [String] = []
+    /// Sites whose pages may use the server.
+    package var allowedOrigins: [String] = []
+    package var connectionsMax = Limits.connectionsMax
+    package var connectionsPerAddressMax = Limits.connectionsPerAddressMax
     /// The name of the one organization.
     package var organization = "local"
     /// This server's version: the `Sprite-Version` header, from which one client chooses how to attach.
@@ -44,11 +54,13 @@ package struct APIServerConfiguration: Sendable {
     /// New sprites, forks included.
     package var creationLimit: RateLimit?
 
-    package init(host: String, port: Int, version: String, verifyToken: @escaping @Sendable (String) -> Bool) {
+    package init(
+        host: String, port: Int, version: String, grant: @escaping @Sendable (String) -> AccessGrant?
+    ) {
         self.host = host
         self.port = port
         self.version = version
-        self.verifyToken = verifyToken
+        self.grant = grant
     }
 }
 
@@ -81,9 +93,14 @@ package struct APIServer: Service {
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: service.quietLogger)
         let inside = configuration.inside
         await inside?.open(service)
+        let watch = AccessWatch(service: service)
         do {
             try await withGracefulShutdownHandler {
-                try await server.run()
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await watch.run() }
+                    try await server.run()
+                    group.cancelAll()
+                }
             } onGracefulShutdown: {
                 inside?.quiesce()
             }
@@ -107,6 +124,9 @@ struct APIService: Sendable {
     let conversations = MCPConversations()
     /// What commands of models printed is kept in it, so that all requests share one.
     private let mcpServer = NIOLockedValueBox<MCPServer?>(nil)
+    let rules: ClientRules
+    let live = LiveGrants()
+    let connections: ConnectionCount
     let requests: RateLimiter
     let creations: RateLimiter
 
@@ -116,6 +136,9 @@ struct APIService: Sendable {
         self.logger = logger
         boundPort = NIOLockedValueBox(configuration.port)
         spriteHosts = SpriteHosts(template: configuration.urlTemplate)
+        rules = ClientRules(hosts: configuration.allowedHosts, origins: configuration.allowedOrigins)
+        connections = ConnectionCount(
+            max: configuration.connectionsMax, perAddressMax: configuration.connectionsPerAddressMax)
         requests = RateLimiter(configuration.requestLimit, code: .rateLimited, verb: "answer so many requests")
         creations = RateLimiter(configuration.creationLimit, code: .creationRateLimited, verb: "create so many sprites")
     }

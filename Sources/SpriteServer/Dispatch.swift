@@ -81,9 +81,14 @@ extension APIService {
 
     private func dispatch(_ exchange: Exchange) async throws {
         let route = exchange.target.segments.flatMap(Route.init)
+        try exchange.head.checkHeaderLimits()
+        var grant: AccessGrant?
         if route != .health {
             try requests.take(exchange.client.address)
-            try authenticate(exchange.head.headers)
+            try rules.checkHost(exchange.head.headers)
+            try rules.checkOrigin(exchange.head)
+            grant = try authenticate(exchange.head.headers)
+            exchange.grant = grant
         }
         guard let route else {
             throw SpriteError(
@@ -91,6 +96,7 @@ extension APIService {
                 "cannot find '\(exchange.target.path)': the server has no such path; docs/openapi.yaml lists them")
         }
         let method = exchange.method
+        if let grant { try route.check(grant, method: method) }
         if case .notServed(let text, let what) = route {
             _ = try await control.get(spriteName(text))
             throw SpriteError(.notFound, "\(what) not served by this version of the server")
@@ -99,14 +105,17 @@ extension APIService {
             throw SpriteError(
                 .methodNotAllowed, "cannot \(method) this path: use \(route.methods.joined(separator: ", "))")
         }
-        try await perform(route, exchange)
+        guard let grant, let channel = exchange.client.channel else { return try await perform(route, exchange) }
+        live.begin(grant, channel)
+        defer { live.end(grant, channel) }
+        try await RequestOrigin.$current.withValue(.token(grant.tokenID)) { try await perform(route, exchange) }
     }
 
     /// Does what a path and a method that it has ask for; who asks was checked before.
     func perform(_ route: Route, _ exchange: Exchange) async throws {
         switch (route, exchange.method) {
         case (.health, _): try await health(exchange)
-        case (.mcp, _): try await serveMCP(exchange, .all)
+        case (.mcp, _): try await serveMCP(exchange, .outside(exchange.grant))
         case (.metrics, _): try await metrics(exchange)
         case (.allLogs, _): try await logs(exchange, of: nil)
         case (.logs(let text), _): try await logs(exchange, of: try spriteName(text))

@@ -24,6 +24,7 @@ extension SpriteError.Code {
         case .notFound: .notFound
         case .forbidden: .forbidden
         case .methodNotAllowed: .methodNotAllowed
+        case .headersTooLarge: .requestHeaderFieldsTooLarge
         case .upgradeRequired: .upgradeRequired
         case .badGateway: .badGateway
         case .alreadyExists, .conflict: .conflict

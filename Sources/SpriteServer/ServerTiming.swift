@@ -12,6 +12,10 @@ extension APIServerConfiguration {
         package var closeHandshake: Duration = .seconds(2)
         /// A connection that has not sent a whole request head after this long is closed.
         package var requestHead: Duration = .seconds(60)
+        /// A body in JSON that has not come whole after this long ends the connection.
+        package var requestBody: Duration = .seconds(60)
+        /// A connection is closed that has not sent another whole request head this long after its last answer.
+        package var idleConnection: Duration = .seconds(300)
         /// Between the last output and the exit frame over plain HTTP: one client takes each read for one frame.
         package var exitPause: Duration = .milliseconds(25)
         /// A client for which something waits and which takes nothing of it for this long is cut off; zero: never.

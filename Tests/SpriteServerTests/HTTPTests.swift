@@ -218,7 +218,7 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
         try await withServer { port, _ in
             try await RawClient.connect(port) { client in
                 try await client.send(
-                    "POST /v1/sprites HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer org/1/secret\r\n"
+                    "POST /v1/sprites HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer org/1/secret\r\n"
                         + "Content-Length: 10000000000\r\nExpect: 100-continue\r\n\r\n")
                 let answer = try await client.answer()
                 #expect(answer.status == 413)
@@ -227,7 +227,7 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
             }
             try await RawClient.connect(port) { client in
                 try await client.send(
-                    "POST /v1/sprites HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer org/1/secret\r\n"
+                    "POST /v1/sprites HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer org/1/secret\r\n"
                         + "Transfer-Encoding: chunked\r\n\r\n")
                 let chunk = "10000\r\n" + String(repeating: " ", count: 0x10000) + "\r\n"
                 for _ in 0..<17 { try await client.send(chunk) }
@@ -240,7 +240,7 @@ private let allowed = ["Authorization": "Bearer org/1/secret"]
         try await withServer { port, _ in
             try await RawClient.connect(port) { client in
                 try await client.send(
-                    "POST /v1/sprites HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer org/1/secret\r\n"
+                    "POST /v1/sprites HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer org/1/secret\r\n"
                         + "Content-Length: 12\r\nExpect: 100-continue\r\n\r\n")
                 #expect(try await client.answer().status == 100)
                 try await client.send(#"{"name":"x"}"#)

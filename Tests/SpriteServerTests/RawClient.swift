@@ -16,7 +16,9 @@ func withServer(
     _ body: (Int, FakeControl) async throws -> Void
 ) async throws {
     let control = FakeControl()
-    var configuration = APIServerConfiguration(host: "127.0.0.1", port: 0, version: "1.2.3") { $0 == "org/1/secret" }
+    var configuration = APIServerConfiguration(host: "127.0.0.1", port: 0, version: "1.2.3") {
+        $0 == "org/1/secret" ? AccessGrant(tokenID: "1", scope: .all) : nil
+    }
     configuration.timing.closeByClient = .milliseconds(500)
     configuration.timing.closeHandshake = .seconds(1)
     change(&configuration)

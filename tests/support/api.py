@@ -6,6 +6,7 @@ Every request and answer is held against docs/openapi.yaml, see support/contract
 """
 
 import json
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,12 +41,13 @@ class StreamError(Exception):
 class Api:
     """One kept-alive connection pool to one daemon."""
 
-    def __init__(self, url: str, token: str, timeout: float = 120) -> None:
+    def __init__(self, url: str, token: str, timeout: float = 120, authority: str | None = None) -> None:
         self.url = url
         self.token = token
         self.http: httpx.Client = CheckedClient(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, trust_env=False
-        )
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, trust_env=False,
+            verify=ssl.create_default_context(cafile=authority) if authority else True,
+        )  # fmt: skip
 
     def close(self) -> None:
         self.http.close()

@@ -14,7 +14,7 @@ from support import programs
 from support.api import Api
 from support.wait import eventually
 
-LISTENING = re.compile(r"^listening on (http://\S+)$")
+LISTENING = re.compile(r"^listening on (https?://\S+)$")
 
 
 class Daemon:
@@ -26,6 +26,8 @@ class Daemon:
         self.options = options or []
         self.url = ""
         self.listen = "127.0.0.1:0"
+        #: A PEM file, where the daemon speaks TLS.
+        self.authority: str | None = None
         self.process: subprocess.Popen[str] | None = None
         self.standard_output: list[str] = []
         self._clients: list[Api] = []
@@ -81,7 +83,7 @@ class Daemon:
         match = LISTENING.match(self.standard_output[0])
         assert match, f"unexpected first line on stdout: {self.standard_output[0]!r}"
         self.url = match.group(1)
-        self.listen = self.url.removeprefix("http://")
+        self.listen = self.url.split("://")[1]
         return self
 
     def _read_output(self, process: "subprocess.Popen[str]") -> None:
@@ -94,7 +96,7 @@ class Daemon:
         return bool(self.standard_output) or self.process.poll() is not None
 
     def api(self) -> Api:
-        client = Api(self.url, self.token)
+        client = Api(self.url, self.token, authority=self.authority)
         self._clients.append(client)
         return client
 

@@ -95,6 +95,10 @@ class Follower:
             pass
 
     @property
+    def follows(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def records(self) -> list[Json]:
         return [record for _, record in self.got]
 

@@ -119,6 +119,7 @@ struct Context {
     func client() throws -> SpritesClient {
         var clientOptions = SpritesClient.Options()
         clientOptions.userAgent = "sprite/\(programVersion)"
+        clientOptions.certificateAuthorityPath = options.certificateAuthority ?? environmentVariable("SPRITES_CA_FILE")
         if options.debug { clientOptions.onRequest = { printNote("sprite: \($0)") } }
         return try SpritesClient(baseURL: url, token: try token(), options: clientOptions)
     }

@@ -17,7 +17,8 @@ extension Toolbox {
             ]
         ) { call in
             let page = try await world.control.list(
-                prefix: call.arguments.text("prefix") ?? "", after: call.arguments.text("cursor"), limit: 50)
+                prefix: call.arguments.text("prefix") ?? "", after: call.arguments.text("cursor"), limit: 50,
+                in: scope)
             var answer: [String: JSON] = ["sprites": .list(page.sprites.map(json))]
             if let next = page.next { answer["next_cursor"] = next.json }
             return ToolResult(.object(answer))
@@ -49,7 +50,7 @@ extension Toolbox {
         ) { call in
             let arguments = call.arguments
             var creation = SpriteCreation(
-                name: try SpriteName(arguments.text("name") ?? ""),
+                name: try allowed(try SpriteName(arguments.text("name") ?? "")),
                 base: try arguments.text("base").map { try BaseName($0) }, labels: arguments.texts("labels") ?? [])
             creation.limits.memoryMiB = arguments.number("memory_mib")
             guard creation.labels.allSatisfy({ (1...Limits.labelBytesMax).contains($0.utf8.count) }) else {
@@ -76,7 +77,8 @@ extension Toolbox {
             return ToolResult(
                 json(
                     try await world.control.fork(
-                        source, to: try SpriteName(call.arguments.text("name") ?? ""), checkpoint: checkpoint)))
+                        source, to: try allowed(try SpriteName(call.arguments.text("name") ?? "")),
+                        checkpoint: checkpoint)))
         }
     }
 

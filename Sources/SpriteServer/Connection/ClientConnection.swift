@@ -18,11 +18,14 @@ final class ClientConnection: Sendable {
 
     let eventLoop: any EventLoop
     let address: SocketAddress?
+    /// Held no longer than its pipeline, which holds this.
+    let channel: (any Channel)?
     private let state = NIOLockedValueBox(State())
 
     init(_ channel: any Channel) {
         eventLoop = channel.eventLoop
         address = channel.remoteAddress
+        self.channel = channel
     }
 
     /// Sets what to do when the client leaves; at once if it has left. Half closure is allowed, so that nothing else

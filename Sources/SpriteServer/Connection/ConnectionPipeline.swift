@@ -5,6 +5,7 @@ import HummingbirdCore
 import Logging
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 import SpriteDomain
 
 enum ConnectionOutcome: Sendable {
@@ -25,9 +26,19 @@ struct ConnectionPipeline: ServerChildChannel {
     let service: APIService
 
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
-        channel.eventLoop.makeCompletedFuture {
+        do {
+            try service.connections.admit(channel)
+        } catch {
+            // Nothing else would close it.
+            channel.close(promise: nil)
+            return channel.eventLoop.makeFailedFuture(error)
+        }
+        return channel.eventLoop.makeCompletedFuture {
             let timing = service.configuration.timing
             try setKeepalive(channel)
+            if let certificate = service.configuration.certificate {
+                try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: certificate.context))
+            }
             let upgrader = ExecUpgrader(timing: timing)
             let firstRequest = FirstRequest()
             let client = ClientConnection(channel)
@@ -46,6 +57,7 @@ struct ConnectionPipeline: ServerChildChannel {
             var limits = NIOHTTPDecoderLimitConfiguration()
             limits.maxHeaderFieldSize = Limits.requestHeadBytesMax
             limits.maxHeaderListSize = Limits.requestHeadBytesMax
+            limits.maxHeaderFieldCount = Limits.requestHeadersMax
             let encoder = HTTPResponseEncoder()
             let decoder = ByteToMessageHandler(
                 HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes, limitConfiguration: limits))

@@ -15,6 +15,7 @@ final class Exchange: Sendable {
         var mustClose: Bool
         var bytesOut = 0
         var errorCode: String?
+        var grant: AccessGrant?
     }
 
     let id = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
@@ -30,6 +31,7 @@ final class Exchange: Sendable {
     let parent: SpanID?
     private let outbound: NIOAsyncChannelOutboundWriter<ResponsePart>
     private let version: String
+    private let bodyTimeout: Duration
     private let state: NIOLockedValueBox<State>
 
     init(
@@ -43,6 +45,7 @@ final class Exchange: Sendable {
         self.outbound = outbound
         target = RequestTarget(head.uri)
         version = service.configuration.version
+        bodyTimeout = service.configuration.timing.requestBody
         (trace, parent) = TraceContext.of(head.headers)
         state = NIOLockedValueBox(State(mustClose: mustClose || !head.isKeepAlive))
     }
@@ -52,6 +55,12 @@ final class Exchange: Sendable {
 
     /// The status that was sent, if one was.
     var status: HTTPResponseStatus? { state.withLockedValue { $0.status } }
+
+    /// Whose token the request has, once that is known; nil for a request from inside.
+    var grant: AccessGrant? {
+        get { state.withLockedValue { $0.grant } }
+        set { state.withLockedValue { $0.grant = newValue } }
+    }
 
     /// Bytes of the answer's body.
     var bytesOut: Int { state.withLockedValue { $0.bytesOut } }
@@ -89,6 +98,10 @@ final class Exchange: Sendable {
             throw tooLarge("it is \(length) bytes")
         }
         try await sendContinue()
+        // Inside, another deadline covers whole requests.
+        let channel = caller == nil ? client.channel : nil
+        let deadline = channel?.eventLoop.scheduleTask(in: TimeAmount(bodyTimeout)) { channel?.close(promise: nil) }
+        defer { deadline?.cancel() }
         var collected = ByteBuffer()
         while var piece = try await parts.nextBody() {
             guard collected.readableBytes + piece.readableBytes <= limit else { throw tooLarge("it is larger") }

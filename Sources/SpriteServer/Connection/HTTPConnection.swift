@@ -22,7 +22,7 @@ struct HTTPConnection: Sendable {
                 let parts = RequestParts(inbound)
                 do {
                     var isFirst = true
-                    while let head = try await parts.nextHead() {
+                    while let head = try await nextHead(parts, isFirst: isFirst) {
                         let exchange = Exchange(
                             head: head, parts: parts, outbound: outbound, service: service, client: client,
                             mustClose: isFirst && caller == nil
@@ -44,6 +44,17 @@ struct HTTPConnection: Sendable {
         } catch {
             service.logger.debug("connection ended", metadata: ["error": "\(error)"])
         }
+    }
+
+    /// The first head, and all of inside, have deadlines of their own.
+    private func nextHead(_ parts: RequestParts, isFirst: Bool) async throws -> HTTPRequestHead? {
+        guard !isFirst, caller == nil else { return try await parts.nextHead() }
+        let channel = channel.channel
+        let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(service.configuration.timing.idleConnection)) {
+            channel.close(promise: nil)
+        }
+        defer { deadline.cancel() }
+        return try await parts.nextHead()
     }
 
     /// Ends a connection whose client may still be sending.
@@ -77,7 +88,9 @@ enum MalformedRequest {
             error == .headerOverflow
             ? API.ErrorBody(
                 error: SpriteError.Code.tooLarge.rawValue,
-                message: "cannot read the request: its head is larger than \(Limits.requestHeadBytesMax) bytes")
+                message:
+                    "cannot read the request: its head is larger than \(Limits.requestHeadBytesMax) bytes or has more than "
+                    + "\(Limits.requestHeadersMax) fields")
             : API.ErrorBody(
                 error: SpriteError.Code.invalidRequest.rawValue, message: "cannot read the request: it is not HTTP/1.1")
         return try? JSONBody.encode(reply)

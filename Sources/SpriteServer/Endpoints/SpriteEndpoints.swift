@@ -11,6 +11,7 @@ extension APIService {
 
     func createSprite(_ exchange: Exchange) async throws {
         let creation = try creation(try await exchange.requiredBody(API.CreateSprite.self))
+        try exchange.grant?.require(creation.name.rawValue, toWrite: true)
         try creations.take(exchange.client.address)
         let sprite = try await control.create(creation)
         try await exchange.send(.created, json: wire(sprite))
@@ -35,11 +36,12 @@ extension APIService {
             }
             after = text
         }
+        let scope = exchange.grant?.scope ?? .all
         let prefix = query["prefix"] ?? ""
         if exchange.head.headers[canonicalForm: "accept"].contains(where: { $0.hasPrefix("application/x-ndjson") }) {
-            return try await watchSprites(exchange, prefix: prefix)
+            return try await watchSprites(exchange, prefix: prefix, scope)
         }
-        let page = try await control.list(prefix: prefix, after: after, limit: limit)
+        let page = try await control.list(prefix: prefix, after: after, limit: limit, in: scope)
         var answer = API.SpritePage(
             sprites: page.sprites.map(wire), nextContinuationToken: page.next.map(ContinuationToken.encode))
         answer.counts = counts(page)
@@ -83,6 +85,7 @@ extension APIService {
         let body = try await exchange.requiredBody(API.ForkSprite.self)
         let checkpoint = try body.checkpoint.flatMap { $0.isEmpty ? nil : try checkpointID($0, of: name) }
         let newName = try SpriteName(body.name)
+        try exchange.grant?.require(newName.rawValue, toWrite: true)
         try creations.take(exchange.client.address)
         guard let states = configuration.states else {
             let fork = try await control.fork(name, to: newName, checkpoint: checkpoint)

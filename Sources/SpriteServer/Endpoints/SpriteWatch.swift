@@ -20,14 +20,14 @@ extension APIService {
     }
 
     /// Sends a line for every sprite, then one for every change, until the client leaves or the server stops.
-    func watchSprites(_ exchange: Exchange, prefix: String) async throws {
+    func watchSprites(_ exchange: Exchange, prefix: String, _ scope: AccessScope) async throws {
         // While it goes on, nothing but the client's end is read from the connection.
         exchange.closeAfterwards()
         let stream = EventStream(exchange)
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 // Ends with the client, or with the server.
-                try? await cancelWhenGracefulShutdown { try await sendChanges(to: stream, prefix: prefix) }
+                try? await cancelWhenGracefulShutdown { try await sendChanges(to: stream, prefix: prefix, scope) }
             }
             group.addTask { await exchange.parts.discardAll() }
             await group.next()
@@ -36,11 +36,11 @@ extension APIService {
         try await stream.end()
     }
 
-    private func sendChanges(to stream: EventStream, prefix: String) async throws {
+    private func sendChanges(to stream: EventStream, prefix: String, _ scope: AccessScope) async throws {
         var known: [String: API.SpriteEvent] = [:]
         var lastSent = ContinuousClock.now
         while true {
-            let page = try await control.list(prefix: prefix, after: nil, limit: .max)
+            let page = try await control.list(prefix: prefix, after: nil, limit: .max, in: scope)
             let now = Timestamp.now().text
             var lines: [API.SpriteEvent] = []
             var seen: Set<String> = []

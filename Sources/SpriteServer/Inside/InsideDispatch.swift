@@ -6,11 +6,6 @@ import SpriteAPI
 import SpriteDomain
 import SpriteMCP
 
-extension SpriteError.Code {
-    /// Somebody who is known, and may not. HTTP 403.
-    static let forbidden = SpriteError.Code(rawValue: "forbidden")
-}
-
 extension APIService {
     /// Answers a request of a process in a sprite, for that sprite.
     func dispatchInside(_ exchange: Exchange, _ caller: InsideCaller) async throws {

@@ -14,6 +14,8 @@ struct Call: Sendable {
     var parent: SpanID?
     var time: Timestamp
     var remote: SocketAddress?
+    /// Whose token it had.
+    var grant: AccessGrant?
     /// Set for a call from inside a sprite.
     var caller: InsideCaller?
 }
@@ -25,7 +27,7 @@ extension APIService {
         let call = Call(
             head: exchange.head, target: exchange.target, id: exchange.id, trace: exchange.trace,
             parent: exchange.parent, time: time, remote: exchange.client.address,
-            caller: exchange.caller)
+            grant: exchange.grant, caller: exchange.caller)
         record(
             call, status: exchange.status?.code, bytesOut: exchange.bytesOut, errorCode: exchange.errorCode,
             since: start)
@@ -50,6 +52,7 @@ extension APIService {
             fields.append(("bytes_in", .number(length)))
         }
         if let bytesOut { fields.append(("bytes_out", .number(Int64(bytesOut)))) }
+        if let grant = call.grant { fields.append(("token", .text(grant.tokenID))) }
         if let errorCode { fields.append(("error", .text(errorCode))) }
         if let caller = call.caller {
             fields.append(("inside_user", .number(Int64(caller.user))))

@@ -213,7 +213,7 @@ final class MCPConversations: Sendable {
     private func add(_ id: String, _ reach: MCPReach) -> MCPConversation {
         let made = MCPConversation(reach)
         let owner = owner(reach)
-        let limit = if case .all = reach { MCPConversations.countMax } else { MCPConversations.countInsideMax }
+        let limit = if case .outside = reach { MCPConversations.countMax } else { MCPConversations.countInsideMax }
         all.withLockedValue { all in
             all.append(Kept(id: id, owner: owner, conversation: made))
             let own = all.indices.filter { all[$0].owner == owner }
@@ -224,7 +224,7 @@ final class MCPConversations: Sendable {
 
     private func owner(_ reach: MCPReach) -> String {
         switch reach {
-        case .all: "outside"
+        case .outside(let grant): "outside \(grant?.tokenID ?? "")"
         case .inside(let sprite, _, _): sprite.rawValue
         }
     }

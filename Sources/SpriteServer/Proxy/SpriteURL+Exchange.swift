@@ -43,11 +43,14 @@ extension APIService {
     }
 
     private func forward(_ text: String, _ exchange: Exchange, answered: AnsweredUpgrade?) async throws {
+        try exchange.head.checkHeaderLimits()
         if let answered {
             return try await relay(answered.target, exchange, begun: answered.parts)
         }
         let head = exchange.head
-        let name = try await checkAccess(text, head.headers)
+        let (name, grant) = try await checkAccess(text, head)
+        if let grant, let channel = exchange.client.channel { live.begin(grant, channel) }
+        defer { if let grant, let channel = exchange.client.channel { live.end(grant, channel) } }
         let hasBody =
             head.headers.contains(name: "transfer-encoding")
             || head.headers.first(name: "content-length").map { $0 != "0" } == true

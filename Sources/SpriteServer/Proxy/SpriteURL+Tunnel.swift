@@ -25,7 +25,7 @@ extension APIService {
     /// Asks the service behind a sprite's URL for a WebSocket, with the client's own handshake.
     func decideTunnel(_ head: HTTPRequestHead, _ text: String, _ channel: any Channel) async -> UpgradeDecision {
         do {
-            let name = try await checkAccess(text, head.headers)
+            let (name, grant) = try await checkAccess(text, head)
             let target = try await target(name, on: channel.eventLoop)
             let outgoing = forwarded(head, isUpgrade: true, client: channel.remoteAddress)
             try await target.connection.write(.head(outgoing), .end(nil))
@@ -37,7 +37,9 @@ extension APIService {
                 return .answered(AnsweredUpgrade(target: target, parts: parts))
             }
             return .tunnel(headers: withoutHopByHop(answer.headers)) { connection in
+                if let grant { live.begin(grant, connection.channel) }
                 await copyBothWays(connection, target, begun: parts)
+                if let grant { live.end(grant, connection.channel) }
             }
         } catch {
             return .refuse(error)

@@ -23,14 +23,24 @@ extension APIService {
     private static let startPatience: Duration = .seconds(10)
 
     /// Throws what the caller is to be told: `.notFound`, `.unauthorized`.
-    func checkAccess(_ text: String, _ headers: HTTPHeaders) async throws -> SpriteName {
+    ///
+    /// - Returns: The grant is nil where the sprite asks for none.
+    func checkAccess(_ text: String, _ head: HTTPRequestHead) async throws -> (name: SpriteName, grant: AccessGrant?) {
+        // What a service does with a request is its own affair, so that reading is not enough.
+        func authorize() throws -> AccessGrant {
+            let grant = try authenticate(head.headers)
+            try grant.require(text, toWrite: true)
+            return grant
+        }
         do {
             let name = try spriteName(text)
-            if try await control.get(name).sprite.urlAuthentication == .sprite { try authenticate(headers) }
-            return name
+            guard try await control.get(name).sprite.urlAuthentication == .sprite else { return (name, nil) }
+            // A browser adds the sign-in by itself, whoever's page makes it ask.
+            try rules.checkOrigin(head)
+            return (name, try authorize())
         } catch let error as SpriteError where error.code == .notFound {
             // Which sprites exist is not for strangers to know.
-            try authenticate(headers)
+            _ = try authorize()
             throw error
         }
     }
@@ -93,14 +103,16 @@ extension APIService {
         var headers = withoutHopByHop(head.headers)
         headers.remove(name: "expect")
         // A service must not get hold of the token of this server.
-        if let token = Authentication.token(headers), configuration.verifyToken(token) {
+        if let token = Authentication.token(headers), configuration.grant(token) != nil {
             headers.remove(name: "authorization")
         }
         let host = head.headers.first(name: "host") ?? ""
         let chain = headers["x-forwarded-for"] + [client?.ipAddress ?? "unknown"]
         headers.replaceOrAdd(name: "x-forwarded-for", value: chain.joined(separator: ", "))
         if !headers.contains(name: "x-forwarded-host") { headers.add(name: "x-forwarded-host", value: host) }
-        if !headers.contains(name: "x-forwarded-proto") { headers.add(name: "x-forwarded-proto", value: "http") }
+        if !headers.contains(name: "x-forwarded-proto") {
+            headers.add(name: "x-forwarded-proto", value: configuration.certificate == nil ? "http" : "https")
+        }
         if isUpgrade {
             headers.add(name: "connection", value: "Upgrade")
             for value in head.headers["upgrade"] { headers.add(name: "upgrade", value: value) }

@@ -18,8 +18,15 @@ extension APIService {
         }
         do {
             let target = RequestTarget(head.uri)
+            // One that has no WebSocket is answered, and checked, like an ordinary request.
+            guard let route = target.segments.flatMap(Route.init), route.hasWebSocket else { return .refuse(nil) }
+            try head.checkHeaderLimits()
             try requests.take(channel.remoteAddress)
-            guard let serve = try await socketHandler(head, target) else { return .refuse(nil) }
+            try rules.checkHost(head.headers)
+            try rules.checkOrigin(head)
+            let grant = try authenticate(head.headers)
+            try route.check(grant, method: "GET", isUpgrade: true)
+            guard let serve = try await socketHandler(head, target, route) else { return .refuse(nil) }
             let requestID = String(UInt64.random(in: (1 << 60)...(.max)), radix: 16)
             let start = ContinuousClock.now
             let time = Timestamp.now()
@@ -30,9 +37,13 @@ extension APIService {
             ]
             let call = Call(
                 head: head, target: target, id: requestID, trace: trace, parent: parent, time: time,
-                remote: channel.remoteAddress)
+                remote: channel.remoteAddress, grant: grant)
             return .accept(headers: headers) { connection in
-                await TraceContext.$current.withValue(trace) { await serve(connection, requestID) }
+                live.begin(grant, connection.channel)
+                await RequestOrigin.$current.withValue(.token(grant.tokenID)) {
+                    await TraceContext.$current.withValue(trace) { await serve(connection, requestID) }
+                }
+                live.end(grant, connection.channel)
                 record(call, status: 101, bytesOut: nil, errorCode: nil, since: start)
                 log(method: head.method, path: target.path, status: 101, id: requestID, since: start)
             }
@@ -42,21 +53,22 @@ extension APIService {
     }
 
     /// Nil for a path that has no WebSocket, which is answered like an ordinary request.
-    private func socketHandler(_ head: HTTPRequestHead, _ target: RequestTarget) async throws -> SocketHandler? {
-        guard let route = target.segments.flatMap(Route.init) else { return nil }
+    private func socketHandler(
+        _ head: HTTPRequestHead, _ target: RequestTarget, _ route: Route
+    ) async throws -> SocketHandler? {
         switch route {
         case .exec(let text):
-            return try await execHandler(try await sprite(text, head.headers), try target.query(), sessionID: nil)
+            return try await execHandler(try await sprite(text), try target.query(), sessionID: nil)
         case .session(let text, let id):
-            return try await execHandler(try await sprite(text, head.headers), try target.query(), sessionID: id)
+            return try await execHandler(try await sprite(text), try target.query(), sessionID: id)
         case .control(let text):
-            let name = try await sprite(text, head.headers)
+            let name = try await sprite(text)
             // This client's own reading of the protocol cannot work; with a 404 it uses the other paths, which do.
             if head.headers.first(name: "user-agent")?.hasPrefix("sprites-go-sdk") == true { throw noControl }
             let socket = ControlSocket(service: self, sprite: name, first: try firstOperation(try target.query()))
             return { await socket.serve($0, requestID: $1) }
         case .proxy(let text):
-            let name = try await sprite(text, head.headers)
+            let name = try await sprite(text)
             let query = try target.query()
             let port = try query["port"].map { text in
                 guard let port = UInt16(text), port > 0 else {
@@ -69,19 +81,17 @@ extension APIService {
                 service: self, sprite: name, target: port.map { API.ProxyTarget(host: query["host"], port: $0) })
             return { connection, _ in await socket.serve(connection) }
         case .portWatch(let text):
-            let socket = PortSocket(service: self, sprite: try await sprite(text, head.headers))
+            let socket = PortSocket(service: self, sprite: try await sprite(text))
             return { connection, _ in await socket.serve(connection) }
         case .files(let text, .watch):
-            let socket = FileWatchSocket(service: self, sprite: try await sprite(text, head.headers))
+            let socket = FileWatchSocket(service: self, sprite: try await sprite(text))
             return { connection, _ in await socket.serve(connection) }
         default:
             return nil
         }
     }
 
-    /// The sprite of a request that may use it.
-    private func sprite(_ text: String, _ headers: HTTPHeaders) async throws -> SpriteName {
-        try authenticate(headers)
+    private func sprite(_ text: String) async throws -> SpriteName {
         let name = try spriteName(text)
         _ = try await control.get(name)
         return name
@@ -123,5 +133,15 @@ extension APIService {
             throw noControl
         }
         throw SpriteError(.upgradeRequired, "cannot answer: this path is a WebSocket; ask for an upgrade")
+    }
+}
+
+extension Route {
+    /// Whether the path is served as a WebSocket when a request asks for one.
+    fileprivate var hasWebSocket: Bool {
+        switch self {
+        case .exec, .session, .control, .proxy, .portWatch, .files(_, .watch): true
+        default: false
+        }
     }
 }
