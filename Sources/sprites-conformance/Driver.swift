@@ -10,9 +10,11 @@ import Sprites
 @main
 struct Driver {
     static func main() async throws {
+        var options = SpritesClient.Options()
+        options.certificateAuthorityPath = getenv("SSL_CERT_FILE").map { String(cString: $0) }
         let client = try SpritesClient(
             baseURL: getenv("SPRITES_API_URL").map { String(cString: $0) } ?? "http://127.0.0.1:7780",
-            token: getenv("SPRITE_TOKEN").map { String(cString: $0) } ?? "")
+            token: getenv("SPRITE_TOKEN").map { String(cString: $0) } ?? "", options: options)
         let things = Things()
         let input = NIOThreadPool(numberOfThreads: 1)
         input.start()

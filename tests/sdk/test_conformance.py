@@ -14,8 +14,9 @@ from sdk import vectors
 from sdk.driver import Driver
 from support.daemon import Daemon
 
-#: A full run uses 10000, 1000000000 and 300.
+#: A full run uses 10000, 1000, 1000000000 and 300.
 BURST = int(os.environ.get("SPRITE_SDK_BURST", "400"))
+CROWD = int(os.environ.get("SPRITE_SDK_CROWD", "100"))
 LARGE = int(os.environ.get("SPRITE_SDK_LARGE", "50000000"))
 QUIET = int(os.environ.get("SPRITE_SDK_QUIET", "2"))
 
@@ -30,9 +31,14 @@ def large_sum() -> str:
 @pytest.fixture(scope="session")
 def numbers() -> dict[str, Any]:
     """What vectors call `$burst` and so on; numbers where a field is one."""
-    return {"burst": BURST, "large": str(LARGE), "large_number": LARGE, "quiet": str(QUIET), "large_sum": large_sum()}
+    return {
+        "burst": BURST, "crowd": CROWD, "large": str(LARGE), "large_number": LARGE, "quiet": str(QUIET),
+        "large_sum": large_sum(),
+    }  # fmt: skip
 
 
+# A full run is quiet for as long as the others may take.
+@pytest.mark.timeout(900)
 def test_vector(
     vector: dict[str, Any], driver: Driver, box: str, fresh: str, folder: Path, numbers: dict[str, Any],
     sdk_daemon: Daemon | None, clean: Callable[[], None],

@@ -11,8 +11,10 @@ import pytest
 from sdk import languages
 from sdk.driver import Driver, DriverError
 from support.daemon import Daemon
-from support.relays import NAME, Proxy, TLSEnd
+from support.relays import NAME, Proxy, SlowWay, TLSEnd
 
+#: Libraries that can go through an HTTP proxy.
+PROXIED = [name for name in languages.chosen() if name not in languages.NO_PROXY]
 Started = Callable[..., Driver]
 
 
@@ -66,7 +68,8 @@ def use_everything(driver: Driver) -> None:
         done = driver.call("run", sprite=name, command="cat; echo err >&2; exit 3", input=hello)
         assert (done["exit_code"], done["stdout"], done["stderr"]) == (3, hello, base64.b64encode(b"err\n").decode())
         assert driver.call("stream", sprite=name, command="head -c 3000000 /dev/zero")["stdout_bytes"] == 3_000_000
-        process = driver.call("start", sprite=name, command="read x; echo got $x", tty={"rows": 24, "cols": 80})["process"]
+        terminal = {"rows": 24, "cols": 80}
+        process = driver.call("start", sprite=name, command="read x; echo got $x", tty=terminal)["process"]
         driver.call("write", process=process, data=base64.b64encode(b"y\n").decode())
         assert driver.call("wait", process=process)["exit_code"] == 0
         driver.call("files.write", sprite=name, path="f", data=base64.b64encode(bytes(200_000)).decode())
@@ -85,13 +88,26 @@ class TestPaths:
     def test_through_tls(self, language: str, started: Started, secure: TLSEnd) -> None:
         use_everything(started(f"https://localhost:{secure.port}", **trusting(secure.pem)))
 
-    def test_a_certificate_that_nobody_vouches_for_is_refused(self, language: str, started: Started, secure: TLSEnd) -> None:
+    def test_a_certificate_nobody_vouches_for_is_refused(
+        self, language: str, started: Started, secure: TLSEnd
+    ) -> None:
         driver = started(f"https://localhost:{secure.port}")
         for verb, fields in (("get", {}), ("run", {"command": "true"})):
             with pytest.raises(DriverError) as refused:
                 driver.call(verb, sprite="none", **fields)
             assert refused.value.fields["code"] == "cannot_connect", refused.value.fields
 
+    def test_over_a_slow_network(self, language: str, started: Started, sdk_daemon: Daemon | None) -> None:
+        assert sdk_daemon is not None
+        way = SlowWay(port_of(sdk_daemon))
+        try:
+            use_everything(started(f"http://127.0.0.1:{way.port}"))
+        finally:
+            way.close()
+
+
+@pytest.mark.parametrize("language", PROXIED, scope="session")
+class TestProxies:
     def test_through_a_proxy(self, language: str, started: Started, proxy: Proxy) -> None:
         way = f"http://127.0.0.1:{proxy.port}"
         use_everything(started(f"http://{NAME}:80", HTTP_PROXY=way, http_proxy=way))

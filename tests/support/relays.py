@@ -2,11 +2,14 @@
 # Part of sprite-env.
 """What may lie between a client and the daemon: something that ends TLS, and an HTTP proxy."""
 
+import queue
+import random
 import select
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +115,46 @@ class TLSEnd(Relay):
                     if not data:
                         return
                     sink.sendall(data)
+
+
+class SlowWay(Relay):
+    """A way to a server on which everything takes its time, in pieces that are cut anywhere."""
+
+    def __init__(self, server: int, delay: float = 0.04, bytes_a_second: float = 4e6) -> None:
+        self.server, self.delay, self.rate = server, delay, bytes_a_second
+        super().__init__()
+
+    def handle(self, peer: socket.socket) -> None:
+        with dialled(self.server) as server:
+            back = threading.Thread(target=self._carry, args=(server, peer), daemon=True)
+            back.start()
+            self._carry(peer, server)
+            back.join()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        # As much is under way as fits on the way; what comes then waits at the sender.
+        under_way: "queue.Queue[tuple[float, bytes]]" = queue.Queue(maxsize=64)
+
+        def read() -> None:
+            chance, data = random.Random(0), b"x"
+            while data:
+                try:
+                    data = source.recv(chance.choice([1, 2, 7, 1400, 16384]))
+                except OSError:
+                    data = b""
+                under_way.put((time.monotonic() + self.delay, data))
+
+        threading.Thread(target=read, daemon=True).start()
+        free = time.monotonic()
+        data = b"x"
+        while data:
+            due, data = under_way.get()
+            free = max(free, due) + len(data) / self.rate
+            time.sleep(max(0.0, free - time.monotonic()))
+            try:
+                sink.sendall(data) if data else sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
 
 
 class Proxy(Relay):
