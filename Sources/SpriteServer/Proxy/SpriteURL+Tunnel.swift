@@ -36,8 +36,12 @@ extension APIService {
             guard answer.status == .switchingProtocols else {
                 return .answered(AnsweredUpgrade(target: target, parts: parts))
             }
+            let (start, time) = (ContinuousClock.now, Timestamp.now())
             return .tunnel(headers: withoutHopByHop(answer.headers)) { connection in
                 await copyBothWays(connection, target, begun: parts)
+                recordFromSprite(
+                    text, head, connection.channel.remoteAddress, status: answer.status.code, bytesOut: nil,
+                    since: start, time: time, id: nil)
             }
         } catch {
             return .refuse(error)
