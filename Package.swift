@@ -132,7 +132,10 @@ let package = Package(
         // Measures through the public API, beside the raw kernel operations.
         .executableTarget(
             name: "sprite-bench",
-            dependencies: ["Sprites", "SpriteAPI", "SpriteSystem", "CLinux", "CBtrfs", argumentParser],
+            dependencies: [
+                "Sprites", "SpriteAPI", "SpriteSystem", "SpriteDomain", "SpriteJournal", "CLinux", "CBtrfs",
+                argumentParser, logging,
+            ],
             path: "Sources/SpriteBench", swiftSettings: settings),
 
         tests("SpriteDomainTests", ["SpriteDomain"]),

@@ -31,18 +31,20 @@ bench=${SPRITE_BENCH_BINARY:-$ROOT/.build/release/sprite-bench}
 
 scratch=$(mktemp -d /var/tmp/sprite-bench-XXXXXX)
 data=$scratch/data
+silent=$scratch/silent
 mkdir "$data"
 tag=$(host_tag "$data")
-daemon=''
+daemon='' daemons=()
 # shellcheck disable=SC2317 # Called by the trap.
 finish() {
     local status=$?
     trap '' INT TERM
-    if [ -n "$daemon" ]; then
+    for daemon in ${daemons[@]+"${daemons[@]}"}; do
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
-    fi
+    done
     remove_host_traces "$tag" "$data"
+    if [ -e "$silent" ]; then remove_host_traces "$(host_tag "$silent")" "$silent"; fi
     if [ "$keep" = yes ] || [ "$status" -gt 1 ]; then say "kept: $scratch"; else rm -rf "$scratch"; fi
     give_back
     exit "$status"
@@ -51,20 +53,35 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-if [ -n "$base_tar" ]; then
-    "$sprited" base import --data-dir "$data" --name bench "$base_tar" >&2
-else
-    "$sprited" base build --data-dir "$data" --name bench >&2
+# start_daemon DATA OUTPUT [OPTIONS]: a sprited with a base; sets $daemon and $line.
+start_daemon() {
+    local data=$1 output=$2
+    shift 2
+    if [ -n "$base_tar" ]; then
+        "$sprited" base import --data-dir "$data" --name bench "$base_tar" >&2
+    else
+        "$sprited" base build --data-dir "$data" --name bench >&2
+    fi
+    mkfifo "$output"
+    "$sprited" serve --data-dir "$data" --listen 127.0.0.1:0 --guest-binary "$guest" --log-level warning "$@" \
+        >"$output" 2>"$scratch/log" &
+    daemon=$!
+    daemons+=("$daemon")
+    exec 3<"$output"
+    if ! read -r -t 60 -u 3 line; then
+        cat "$scratch/log" >&2
+        die "cannot measure: sprited did not start; see above"
+    fi
+}
+
+# The rows about the journal compare with a daemon that records no output.
+if [[ " ${options[*]-} " != *' --only '* || " ${options[*]-} " == *' journal '* ]]; then
+    mkdir "$silent"
+    echo '{"journal_output": "off"}' >"$scratch/silent.json"
+    start_daemon "$silent" "$scratch/silent-output" --config "$scratch/silent.json"
+    options+=(--silent-url "${line#listening on }" --silent-token-file "$silent/token")
 fi
-mkfifo "$scratch/output"
-"$sprited" serve --data-dir "$data" --listen 127.0.0.1:0 --guest-binary "$guest" --log-level warning \
-    >"$scratch/output" 2>"$scratch/log" &
-daemon=$!
-exec 3<"$scratch/output"
-if ! read -r -t 60 -u 3 line; then
-    cat "$scratch/log" >&2
-    die "cannot measure: sprited did not start; see above"
-fi
+start_daemon "$data" "$scratch/output"
 
 # A copy of the daemon's mounts, made before there is any sprite: the pool and the control groups as the daemon sees
 # them, and what is mounted here vanishes with the benchmark.

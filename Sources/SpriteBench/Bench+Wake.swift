@@ -94,7 +94,7 @@ extension Bench {
     }
 
     /// User and system time of the daemon, in hundredths of a second (USER_HZ is 100 on every Linux).
-    private func processorTicks() throws -> Int {
+    func processorTicks() throws -> Int {
         let text = try readFile("/proc/\(settings.daemonPid)/stat")
         guard let end = text.lastIndex(of: ")") else { throw BenchFailure("cannot read the daemon's processor time") }
         let fields = text[text.index(after: end)...].split(separator: " ")

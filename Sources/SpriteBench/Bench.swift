@@ -39,6 +39,7 @@ final class Bench {
         case .sprites: try await manySprites()
         case .checkpoints: try await manyCheckpoints()
         case .disk: try await largeDisk()
+        case .journal: try await journal()
         }
     }
 

@@ -48,6 +48,21 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "GiB on the disk for the rows with a large one.")
     var diskGiB = 5
 
+    @Option(name: .customLong("silent-url"), help: "Base URL of a second daemon, which records no output.")
+    var silentURL: String?
+
+    @Option(help: "File that holds the second daemon's token.")
+    var silentTokenFile: String?
+
+    @Option(help: "Runs of the rows about the journal of a running daemon.")
+    var journalRuns = 5
+
+    @Option(help: "Records in the journal that is searched.")
+    var journalRecords = 10_000_000
+
+    @Option(help: "File of that journal; it stays, and is filled only once. (default: one that is removed afterwards)")
+    var journalFile: String?
+
     @Option(parsing: .upToNextOption, help: "Groups to run: \(BenchGroup.names); all if none is named.")
     var only: [BenchGroup] = []
 
@@ -80,7 +95,7 @@ struct BenchCommand: AsyncParsableCommand {
 enum BenchGroup: String, CaseIterable, ExpressibleByArgument, Sendable {
     // Memory first: a daemon that was busy before has free memory of its own, which hides what sprites take.
     case memory, create, exec, checkpoint, inside, written, restore, fork, diff, throughput, url, wake, sprites,
-        checkpoints, disk, rest
+        checkpoints, disk, journal, rest
 
     static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
 }

@@ -170,6 +170,8 @@ package protocol SandboxDriver: Sendable {
     func freeze(_ id: SpriteID) async throws
     func thaw(_ id: SpriteID) async throws
     func setLimits(_ id: SpriteID, _ limits: ResourceLimits) async throws
+    /// How often limits were hit since the sandbox began; zero where the host does not count.
+    func limitHits(_ id: SpriteID) -> LimitHits
     /// Asks every process but PID 1 to end, a frozen one too; returns when they have, or after `grace`.
     func terminate(_ sandbox: Sandbox, grace: Duration) async
     /// Kills everything and removes what the runtime made; returns when it is gone. Idempotent.

@@ -86,6 +86,8 @@ package struct JournalSpan: Sendable {
     /// What was done, as a stable word: `storage.snapshot`.
     package var name: String
     package var sprite: SpriteID?
+    /// Where only the name is at hand; used if ``sprite`` is nil.
+    package var spriteName: SpriteName?
     package var start: Timestamp
     package var duration: Duration
     /// What went wrong, if something did.

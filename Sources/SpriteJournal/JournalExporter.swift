@@ -146,7 +146,9 @@ package struct JournalExporter: Service {
     private func logRecord(_ record: RecordView) -> String {
         var attributes: [String] = []
         func add(_ name: String, _ value: String?) {
-            if let value { attributes.append("{\"key\":\"\(name)\",\"value\":{\"stringValue\":\(quoted(value))}}") }
+            if let value {
+                attributes.append("{\"key\":\"\(name)\",\"value\":{\"stringValue\":\(JSONText.quoted(value))}}")
+            }
         }
         add("sprite.name", record.spriteName)
         add("sprite.id", record.sprite?.rawValue)
@@ -168,7 +170,7 @@ package struct JournalExporter: Service {
         let trace = record.trace.map { ",\"traceId\":\"\($0)\"" } ?? ""
         return """
             {"timeUnixNano":"\(record.time.nanoseconds)","severityNumber":\(severity.number),\
-            "severityText":"\(severity.text)","body":{"stringValue":\(quoted(record.text))},\
+            "severityText":"\(severity.text)","body":{"stringValue":\(JSONText.quoted(record.text))},\
             "attributes":[\(attributes.joined(separator: ","))]\(trace)}
             """
     }
@@ -194,16 +196,19 @@ package struct JournalExporter: Service {
                 let name = statement.text(4) ?? ""
                 var attributes: [String] = []
                 if let sprite = statement.text(9) {
-                    attributes.append("{\"key\":\"sprite.name\",\"value\":{\"stringValue\":\(quoted(sprite))}}")
+                    attributes.append(
+                        "{\"key\":\"sprite.name\",\"value\":{\"stringValue\":\(JSONText.quoted(sprite))}}")
                 }
                 if let more = statement.text(8) {
-                    attributes.append("{\"key\":\"sprite.attributes\",\"value\":{\"stringValue\":\(quoted(more))}}")
+                    attributes.append(
+                        "{\"key\":\"sprite.attributes\",\"value\":{\"stringValue\":\(JSONText.quoted(more))}}")
                 }
-                let status = statement.text(7).map { ",\"status\":{\"code\":2,\"message\":\(quoted($0))}" } ?? ""
+                let status =
+                    statement.text(7).map { ",\"status\":{\"code\":2,\"message\":\(JSONText.quoted($0))}" } ?? ""
                 spans.append(
                     """
                     {"traceId":"\(trace)","spanId":"\(id)"\(parent.map { ",\"parentSpanId\":\"\($0)\"" } ?? ""),\
-                    "name":\(quoted(name)),"kind":\(name.hasPrefix("http.") ? 2 : 1),"startTimeUnixNano":"\(start)",\
+                    "name":\(JSONText.quoted(name)),"kind":\(name.hasPrefix("http.") ? 2 : 1),"startTimeUnixNano":"\(start)",\
                     "endTimeUnixNano":"\(start + statement.number(6))",\
                     "attributes":[\(attributes.joined(separator: ","))]\(status)}
                     """)

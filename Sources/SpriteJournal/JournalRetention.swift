@@ -72,7 +72,7 @@ package struct JournalRetention: Sendable {
                 """)
             try connection.execute(
                 """
-                UPDATE sprites SET bytes = max(0, bytes - gone.bytes) FROM (
+                UPDATE sprites SET bytes = max(0, sprites.bytes - gone.bytes) FROM (
                     SELECT sprite, sum(length(CAST(text AS BLOB)) + coalesce(length(CAST(fields AS BLOB)), 0)
                         + \(JournalRetention.rowBytes)) AS bytes
                     FROM records WHERE \(condition) GROUP BY sprite

@@ -16,9 +16,11 @@ package final class JournalStore: Sendable {
     private let ended = Mutex<(isEnded: Bool, waiter: CheckedContinuation<Void, Never>?)>((false, nil))
 
     /// Opens or makes the file, brings its schema up to date and starts the writing thread.
+    ///
+    /// - Parameter now: The time of output.
     package init(
         path: String, retention: JournalRetention = JournalRetention(), intake: JournalIntake = JournalIntake(),
-        logger: Logger
+        logger: Logger, now: @escaping @Sendable () -> Timestamp = Timestamp.now
     ) throws {
         self.path = path
         mailbox = try JournalMailbox()
@@ -30,7 +32,7 @@ package final class JournalStore: Sendable {
             // Made here so that a failure is the caller's; used by the new threads alone from then on.
             nonisolated(unsafe) let writer = try JournalWriter(
                 path: path, shared: shared, mailbox: mailbox, retention: retention, intake: intake,
-                logger: logger)
+                logger: logger, now: now)
             try startThread {
                 writer.run()
                 self.threadEnded()
@@ -41,6 +43,9 @@ package final class JournalStore: Sendable {
             throw SpriteError(.internalError, "cannot open the journal at \(path)", cause: error)
         }
     }
+
+    /// Records that the full-text index does not hold yet.
+    package var unindexed: Int64 { max(0, shared.newest - shared.indexed) }
 
     /// Writes what waits and ends the thread.
     package func stop() async {
@@ -73,7 +78,7 @@ package final class JournalStore: Sendable {
             sprited_journal_waiting \(mailbox.waiting)
             # HELP sprited_journal_unindexed Records that the full-text index does not hold yet.
             # TYPE sprited_journal_unindexed gauge
-            sprited_journal_unindexed \(max(0, shared.newest - shared.indexed))
+            sprited_journal_unindexed \(unindexed)
             # HELP sprited_journal_dropped_total Records that could not be kept.
             # TYPE sprited_journal_dropped_total counter
             sprited_journal_dropped_total \(shared.metrics.counter("dropped"))

@@ -9,7 +9,9 @@ extension JournalWriter {
         let info = output.info
         let tag = info.tag ?? ""
         // What the daemon runs for itself, such as a file transfer, is no output of the sprite.
-        guard tag.isEmpty || tag.hasPrefix("service:") else { return output.release() }
+        // What its init system says is.
+        let isOfInit = OutputTail.initTags.contains(tag)
+        guard tag.isEmpty || tag.hasPrefix("service:") || isOfInit else { return output.release() }
         let streams = info.isTerminal ? 1 : 2
         var positions = [Int64](repeating: 0, count: streams)
         var isKnown = false
@@ -37,7 +39,7 @@ extension JournalWriter {
     }
 
     func writeOpened(_ opened: Opened) throws {
-        guard !opened.isKnown else { return }
+        guard !opened.isKnown, !opened.tail.isOfInit else { return }
         let (tail, info) = (opened.tail, opened.tail.info)
         for stream in tail.positions.indices { try savePosition(tail, stream, done: false) }
         var fields: [(name: String, value: RecordValue)] = []
@@ -69,6 +71,14 @@ extension JournalWriter {
         try statement.run()
     }
 
+    /// Output that was there before a sprite's state became that of another checkpoint.
+    func outputBefore(_ item: JournalMailbox.Item) -> [OutputTail] {
+        guard case .description(let id, _, let source) = item, let facts = facts[id],
+            facts.checkpoint != source.rawValue
+        else { return [] }
+        return tails.values.filter { $0.output.sprite == id && !$0.isDone }
+    }
+
     /// Records what a session printed; true if that was all.
     func drain(_ tail: OutputTail) throws -> Bool {
         let extent = tail.output.look()
@@ -86,7 +96,7 @@ extension JournalWriter {
         }
         tail.isChanged = hasMore
         guard isLast, !hasMore, let ending = extent.ending else { return false }
-        try writeEnd(tail, ending, extent)
+        if !tail.isOfInit { try writeEnd(tail, ending, extent) }
         for stream in tail.positions.indices { try savePosition(tail, stream, done: true) }
         return true
     }
@@ -106,11 +116,13 @@ extension JournalWriter {
         }
         try writeSkipped(tail, stream)
         let begin = tail.positions[stream]
-        let time = Timestamp.now()
+        let time = now()
         var run = BinaryRun()
         func endRun() throws {
             guard run.bytes > 0 else { return }
-            try insert(run, tail.output.sprite, try sourceKey(of: tail, stream), time)
+            try insertLine(
+                run.text, tail.output.sprite, try sourceKey(of: tail, stream), time,
+                fields: [("binary_bytes", .number(Int64(run.bytes)))])
             run = BinaryRun()
         }
         func write(_ bytes: UnsafeRawBufferPointer.SubSequence, flags: Int64) throws {
@@ -122,6 +134,7 @@ extension JournalWriter {
             stream, to: end, isLast: isLast, budget: min(JournalWriter.streamBudget, Int(clamping: allowance)),
             buffer: buffer
         ) { piece in
+            if tail.isJournald, try insertEntries(piece, tail, time) { return }
             guard !isPlain(piece.bytes), isBinary(piece.bytes) else {
                 return try write(piece.bytes[...], flags: piece.flags)
             }

@@ -101,16 +101,18 @@ extension JournalWriter {
         try statement.run()
     }
 
-    /// Output that is no text.
-    func insert(_ run: BinaryRun, _ sprite: SpriteID, _ source: Int64, _ time: Timestamp) throws {
+    /// A line of output about which more is known.
+    func insertLine(
+        _ text: String, _ sprite: SpriteID, _ source: Int64, _ time: Timestamp, level: RecordLevel = .info,
+        fields: [(name: String, value: RecordValue)]
+    ) throws {
         let statement = try connection.statement(JournalWriter.insertion)
-        let text = run.text
-        let fields = fieldsText([("binary_bytes", .number(Int64(run.bytes)))])
+        let fields = fieldsText(fields).map(repaired)
         statement.bind(1, take(time, sprite, source, text.utf8.count + (fields?.utf8.count ?? 0)))
         statement.bind(2, time.nanoseconds)
         statement.bind(3, try spriteKey(sprite))
         statement.bind(4, Int64(RecordKind.process.rawValue))
-        statement.bind(5, Int64(RecordLevel.info.rawValue))
+        statement.bind(5, Int64(level.rawValue))
         statement.bind(6, source)
         statement.bind(7, Int64(0))
         statement.bind(10, text)
@@ -148,6 +150,7 @@ extension JournalWriter {
     }
 
     func insert(_ span: JournalSpan) throws {
+        let sprite = span.sprite ?? span.spriteName.flatMap { ids[$0.rawValue] }
         let statement = try connection.statement(
             """
             INSERT INTO spans (trace, id, parent, sprite, name, start, duration, error, attributes)
@@ -156,7 +159,7 @@ extension JournalWriter {
         statement.bind(1, span.trace.bytes)
         statement.bind(2, Int64(bitPattern: span.id.value))
         statement.bind(3, span.parent.map { Int64(bitPattern: $0.value) })
-        statement.bind(4, try span.sprite.map { try spriteKey($0) })
+        statement.bind(4, try sprite.map { try spriteKey($0) })
         statement.bind(5, span.name)
         statement.bind(6, span.start.nanoseconds)
         statement.bind(7, span.duration.nanoseconds)

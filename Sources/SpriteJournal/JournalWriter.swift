@@ -26,6 +26,8 @@ final class JournalWriter {
     let logger: Logger
     let retention: JournalRetention
     let intake: JournalIntake
+    /// The time of output.
+    let now: @Sendable () -> Timestamp
     /// Of all sessions together.
     var bucket: TokenBucket
     /// What the transaction may still take of output.
@@ -79,13 +81,14 @@ final class JournalWriter {
 
     init(
         path: String, shared: JournalShared, mailbox: JournalMailbox, retention: JournalRetention,
-        intake: JournalIntake, logger: Logger
+        intake: JournalIntake, logger: Logger, now: @escaping @Sendable () -> Timestamp
     ) throws {
         connection = try Connection(path: path, readOnly: false)
         self.shared = shared
         self.mailbox = mailbox
         self.retention = retention
         self.intake = intake
+        self.now = now
         bucket = TokenBucket(rate: intake.bytesPerSecond)
         self.logger = logger
         // Before the first table is made: pages that retention frees are given back little by little.
@@ -158,12 +161,21 @@ final class JournalWriter {
         budget = JournalWriter.transactionBudget
         guard !pending.items.isEmpty || !due.isEmpty || lost != nil || !newlyOpened.isEmpty else { return }
         let before = (nextID, nextSource, mark)
+        var touched = due
         do {
             var finished: [OutputTail] = []
             try connection.transaction {
                 for opened in newlyOpened { try writeOpened(opened) }
-                for item in pending.items { try write(item) }
-                for tail in due where budget > 0 { if try drain(tail) { finished.append(tail) } }
+                for item in pending.items {
+                    for tail in outputBefore(item) where !finished.contains(where: { $0 === tail }) {
+                        if !touched.contains(where: { $0 === tail }) { touched.append(tail) }
+                        if try drain(tail) { finished.append(tail) }
+                    }
+                    try write(item)
+                }
+                for tail in due where budget > 0 && !finished.contains(where: { $0 === tail }) {
+                    if try drain(tail) { finished.append(tail) }
+                }
                 if let lost {
                     try insert(
                         JournalRecord(
@@ -186,9 +198,9 @@ final class JournalWriter {
             lost = nil
             pending.items.removeAll(keepingCapacity: true)
             newlyOpened.removeAll()
-            committed(due, finished)
+            committed(touched, finished)
         } catch {
-            rollback(to: before, due: due, error)
+            rollback(to: before, due: touched, error)
         }
     }
 

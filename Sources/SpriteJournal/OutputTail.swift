@@ -14,9 +14,16 @@ final class OutputTail {
     static let partialWait: Duration = .milliseconds(200)
     static let partialWaitOfTerminal: Duration = .seconds(1)
 
+    /// Sessions of the daemon's own that bring what an init system says.
+    static let initTags: Set<String> = ["console", "journald"]
+
     let output: any RecordedOutput
     let info: SessionInfo
     let service: String?
+    /// No command that somebody started: it has no beginning and no end.
+    let isOfInit: Bool
+    /// Lines are entries of journald, in JSON.
+    let isJournald: Bool
     var positions: [Int64]
     /// Bytes before the position that were left out and not yet told of by a record.
     private(set) var skipped: [Int64]
@@ -41,7 +48,9 @@ final class OutputTail {
         self.output = output
         info = output.info
         let tag = info.tag ?? ""
-        service = tag.hasPrefix("service:") ? String(tag.dropFirst(8)) : nil
+        isOfInit = OutputTail.initTags.contains(tag)
+        isJournald = tag == "journald"
+        service = tag.hasPrefix("service:") ? String(tag.dropFirst(8)) : isOfInit ? tag : nil
         self.positions = positions
         committed = positions
         skipped = positions.map { _ in 0 }

@@ -3,7 +3,7 @@
 
 import ServiceLifecycle
 
-/// Puts unused sprites to sleep.
+/// Puts unused sprites to sleep, and notices limits that were hit.
 package struct IdleWatch: Service {
     private let lifecycle: Lifecycle
 
@@ -13,6 +13,7 @@ package struct IdleWatch: Service {
     package func run() async throws {
         try? await cancelWhenGracefulShutdown {
             var round = 0
+            var space = SpaceState.enough
             while true {
                 try await Task.sleep(for: .seconds(1))
                 round += 1
@@ -20,7 +21,9 @@ package struct IdleWatch: Service {
                 for machine in machines {
                     await machine.sleepIfUnused()
                     await machine.checkpointIfDue()
+                    if round.isMultiple(of: 2) { await machine.recordLimitHits() }
                 }
+                if round.isMultiple(of: 10) { await lifecycle.watchSpace(&space) }
                 if round.isMultiple(of: 60) { await lifecycle.thinPolicyCheckpoints() }
             }
         }

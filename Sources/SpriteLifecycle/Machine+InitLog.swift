@@ -61,6 +61,7 @@ private func initLogCommand(_ initSystem: InitSystem, since: Timestamp) -> [Stri
         "/bin/sh", "-c",
         "until [ -e /run/systemd/journal/stdout ]; do sleep 0.1; done; "
             + "exec journalctl --since=@\(seconds).\(fraction) --lines=all --follow --no-pager --quiet "
-            + "--output=short-iso-precise --no-hostname",
+            + "--output=json --output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,"
+            + "SYSLOG_IDENTIFIER,_PID",
     ]
 }

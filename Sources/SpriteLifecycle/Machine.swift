@@ -72,6 +72,9 @@ actor Machine {
         drivers.journal.record(JournalRecord(event, kind: kind, level: level, sprite: id, text, fields: fields))
     }
 
+    /// What was hit and is recorded.
+    var limitHits = LimitHits()
+
     var logger: Logger {
         var logger = drivers.logger
         logger[metadataKey: "sprite.id"] = "\(id)"
@@ -289,6 +292,7 @@ actor Machine {
     /// Takes over a sandbox that runs and watches for its end.
     func adopt(_ sandbox: Sandbox) {
         power = .running(sandbox)
+        limitHits = drivers.sandboxes.limitHits(sandbox.id)
         touch()
         shelf = []
         // Ends when the sandbox does, whoever ends it; nobody waits for it but this machine.
@@ -365,6 +369,7 @@ actor Machine {
             // Another event may have stopped or replaced it while this one waited for its turn.
             guard await self.sandbox == sandbox else { return }
             await self.logger.warning("sprite ended by itself")
+            await self.recordLimitHits()
             self.note("sprite.crashed", level: .error, "ended by itself: its first process is gone")
             try await self.stop(because: "ended by itself")
         }

@@ -173,7 +173,7 @@ package struct CgroupTree: Sendable {
     }
 
     /// Where the limit of this controller is written; nil if no hierarchy of this host has it.
-    private func limitPlace(_ id: SpriteID, _ controller: CgroupController) -> String? {
+    func limitPlace(_ id: SpriteID, _ controller: CgroupController) -> String? {
         layout.unified.contains(controller) ? unifiedFolder(id) : legacyFolder(id, controller)
     }
 

@@ -72,6 +72,7 @@ package final class OCISandboxDriver: SandboxDriver {
         try guest.prepare(binary: guestBinary)
     }
 
+    package func limitHits(_ id: SpriteID) -> LimitHits { cgroups.limitHits(id) }
     package func checkLimits(_ limits: ResourceLimits) throws { try cgroups.check(limits) }
 
     /// Runtimes that take the same command line and configuration.

@@ -120,7 +120,7 @@ extension APIService {
         case (.allLogs, _): try await logs(exchange, of: nil)
         case (.logs(let text), _): try await logs(exchange, of: try spriteName(text))
         case (.logQuery, _): try await queryLogs(exchange)
-        case (.trace(let id), _): try await trace(exchange, id)
+        case (.trace(let id, let text), _): try await trace(exchange, id, of: try text.map(spriteName))
         case (.sprites, "GET"): try await listSprites(exchange)
         case (.sprites, _): try await createSprite(exchange)
         case (.sprite(let text), "GET"): try await getSprite(exchange, try spriteName(text))

@@ -10,7 +10,7 @@ enum Route: Sendable, Equatable {
     case metrics
     case allLogs
     case logQuery
-    case trace(id: String)
+    case trace(id: String, sprite: String?)
     case logs(String)
     case sprites
     case sprite(String)
@@ -141,11 +141,11 @@ extension Route {
         case 1 where segments == ["metrics"]: return .metrics
         case 2 where segments == ["v1", "logs"]: return .allLogs
         case 3 where segments == ["v1", "logs", "query"]: return .logQuery
-        case 3 where segments[0] == "v1" && segments[1] == "traces": return .trace(id: segments[2])
+        case 3 where segments[0] == "v1" && segments[1] == "traces": return .trace(id: segments[2], sprite: nil)
         case 4 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "logs":
             return .logs(segments[2])
         case 5 where segments[0] == "v1" && segments[1] == "sprites" && segments[3] == "traces":
-            return .trace(id: segments[4])
+            return .trace(id: segments[4], sprite: segments[2])
         default: return nil
         }
     }

@@ -13,6 +13,7 @@ from support.daemon import Daemon
 from support.exec import root_shell, run, shell
 from support.fixtures import fresh_name
 from support.host import host_state
+from support.logs import output
 from support.wait import eventually
 
 KINDS = ["systemd", "openrc", "s6"]
@@ -102,6 +103,12 @@ def test_systemd_runs_everything(api: Api, make: Callable[..., str]) -> None:
     assert shell(api, name, "systemctl show -P WatchdogUSec systemd-journald").strip() == "0"
     shell(api, name, "logger --tag greeter hello from a program; sudo journalctl --sync")
     assert "hello from a program" in shell(api, name, "sudo journalctl -t greeter -o cat")
+    # What journald has is in the sprite's log, as records and not as its text.
+    said = eventually(lambda: output(api, name, regex="^hello from a program$"), "the entry is in the log", 20, 0.2)[0]
+    assert said["fields"]["identifier"] == "greeter" and said["fields"]["priority"] == 5 and said["level"] == "info"
+    root_shell(api, name, "systemd-run --quiet --unit=grumbler sh -c 'echo \"<3>it does not work\"'")
+    said = eventually(lambda: output(api, name, service="grumbler.service", level="error"), "the error is there", 20, 0.2)[0]
+    assert said["text"] == "it does not work" and said["fields"]["unit"] == "grumbler.service"
     # Orphans are taken up by systemd, and are gone when they end.
     shell(api, name, "(sleep 0.2 &) ; sleep 0.6; ! pgrep -x sleep")
     # A terminal.

@@ -68,6 +68,11 @@ def collector() -> Iterator[Collector]:
     server.server_close()
 
 
+def measures(api: Api) -> str:
+    text: str = api.call("GET", "/metrics").text
+    return text
+
+
 def test_export(new_daemon: Callable[..., Daemon], collector: Collector, tmp_path: Path) -> None:
     collector.failing = 2
     settings = tmp_path / "settings.json"
@@ -91,7 +96,8 @@ def test_export(new_daemon: Callable[..., Daemon], collector: Collector, tmp_pat
     assert parent["name"] == "http.sprites" and parent["traceId"] == span["traceId"] and len(span["traceId"]) == 32
     assert set(collector.headers) == {"seven"}
     before = len([body for body in bodies if body == "3000"])
-    # In order: a daemon that is killed may send its last batch again.
+    # A batch whose answer did not come any more is sent again.
+    eventually(lambda: f"exported_total {len(collector.logs) + len(collector.spans)}\n" in measures(api), "all is taken")
     daemon.terminate()
     daemon.start()
     shell(api, name, "echo after the restart")

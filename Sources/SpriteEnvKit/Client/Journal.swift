@@ -24,8 +24,16 @@ enum Journal {
             put(bytes + [0x0A])
             return 0
         }
-        // The newest are asked for, and shown last.
-        for record in try JSONValue.parse(bytes)["records"]?.items.reversed() ?? [] { put(line(record)) }
+        // The newest are asked for, and shown last. A search that finds little comes in several pages.
+        var page = try JSONValue.parse(bytes)
+        var records = page["records"]?.items ?? []
+        let wanted = Int(arguments.value("--lines", "-n") ?? "100") ?? 100
+        while records.count < wanted, page["has_more"]?.shown == "true", let cursor = page["next_cursor"]?.text {
+            page = try JSONValue.parse(
+                try SpriteRequest("GET", "/v1/logs?\(query)&cursor=\(encoded(cursor))").checked().all())
+            records += page["records"]?.items ?? []
+        }
+        for record in records.prefix(wanted).reversed() { put(line(record)) }
         return 0
     }
 

@@ -166,6 +166,7 @@ final class Exchange: Sendable {
     /// Passes a service's answer on, as far as it came.
     func relay(_ parts: [ResponsePart]) async throws {
         var parts = parts
+        var bytes = 0
         var isComplete = false
         for index in parts.indices {
             switch parts[index] {
@@ -179,12 +180,15 @@ final class Exchange: Sendable {
                 }
                 if mustClose { answer.headers.add(name: "connection", value: "close") }
                 parts[index] = .head(answer)
-            case .body: break
+            case .body(let body): bytes += body.readableBytes
             case .end: isComplete = true
             }
         }
         try await outbound.write(contentsOf: parts)
-        if isComplete { state.withLockedValue { $0.isComplete = true } }
+        state.withLockedValue { [bytes, isComplete] state in
+            state.bytesOut += bytes
+            if isComplete { state.isComplete = true }
+        }
     }
 
     /// The connection takes no request after this one.

@@ -22,6 +22,7 @@ struct Call: Sendable {
 
 extension APIService {
     private static let userAgentBytesMax = 100
+    fileprivate static let pathLengthMax = 2000
 
     func record(_ exchange: Exchange, time: Timestamp, since start: ContinuousClock.Instant) {
         let call = Call(
@@ -74,14 +75,39 @@ extension APIService {
             record.spriteName = try? SpriteName(segments[2])
         }
         configuration.journal.record(record)
-        configuration.journal.record(
-            JournalSpan(
-                trace: call.trace.trace, id: call.trace.span, parent: call.parent, name: "http.\(name)", sprite: nil,
-                start: call.time, duration: duration, error: status.map { $0 >= 400 } == true ? errorCode : nil,
-                attributes: [
-                    ("http.request.method", .text(String(method))), ("url.path", .text(call.target.path)),
-                    ("http.response.status_code", .number(Int64(status ?? 0))),
-                ]))
+        var span = JournalSpan(
+            trace: call.trace.trace, id: call.trace.span, parent: call.parent, name: "http.\(name)",
+            sprite: record.sprite, start: call.time, duration: duration,
+            error: status.map { $0 >= 400 } == true ? errorCode : nil,
+            attributes: [
+                ("http.request.method", .text(String(method))), ("url.path", .text(call.target.path)),
+                ("http.response.status_code", .number(Int64(status ?? 0))),
+            ])
+        span.spriteName = record.spriteName
+        configuration.journal.record(span)
+    }
+}
+
+extension APIService {
+    /// Records a request to a sprite's URL: what was asked of whom and what came of it, never its query, headers, body.
+    func recordFromSprite(
+        _ text: String, _ head: HTTPRequestHead, _ remote: SocketAddress?, status: UInt, bytesOut: Int?,
+        since start: ContinuousClock.Instant, time: Timestamp, id: String?
+    ) {
+        let path = String(head.uri.prefix { $0 != "?" && $0 != "#" }.prefix(Self.pathLengthMax))
+        let method = head.method.rawValue.prefix(20)
+        var fields: [(name: String, value: RecordValue)] = [
+            ("method", .text(String(method))), ("path", .text(path)), ("status", .number(Int64(status))),
+            ("duration_ms", .real((ContinuousClock.now - start).milliseconds)),
+        ]
+        if let id { fields.append(("request_id", .text(id))) }
+        if let bytesOut { fields.append(("bytes_out", .number(Int64(bytesOut)))) }
+        if let remote { fields.append(("remote", .text(remote.hostAndPort))) }
+        var record = JournalRecord(
+            "url.request", kind: .api, level: status >= 500 ? .warning : .info, "\(method) \(path) \(status)",
+            fields: fields, time: time, trace: nil)
+        record.spriteName = try? SpriteName(text)
+        configuration.journal.record(record)
     }
 }
 

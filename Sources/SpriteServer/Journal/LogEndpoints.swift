@@ -13,6 +13,8 @@ extension APIService {
     /// Something is sent this often while nothing happens, so that a connection that is gone is noticed.
     private static let keepalive: Duration = .seconds(15)
     private static let rowsMax = 10_000
+    /// A follower wants what comes more than what was.
+    private static let historyPatience: Duration = .seconds(5)
 
     private func journal() throws -> any JournalReader {
         guard let reader = configuration.journalReader else {
@@ -29,18 +31,7 @@ extension APIService {
             request.filter.sprite = caller.sprite
             request.filter.spriteName = nil
         } else if let sprite {
-            // A sprite that was destroyed is still found by its name.
-            if let view = try? await control.get(sprite) {
-                request.filter.sprite = view.sprite.id
-            } else {
-                request.filter.spriteName = sprite.rawValue
-                let known = try await journal.records(request.filter.ofSprite, order: .newestFirst, from: nil, limit: 1)
-                guard let last = known.records.first else {
-                    _ = try await control.get(sprite)
-                    return
-                }
-                request.filter.sprite = last.sprite
-            }
+            request.filter.sprite = try await identity(sprite, journal)
         }
         if request.isFollowing {
             request.asServerSentEvents =
@@ -64,6 +55,19 @@ extension APIService {
         try await exchange.send(.ok, ["content-type": "application/json"], body: body)
     }
 
+    /// A sprite that was destroyed is still found by its name.
+    private func identity(_ name: SpriteName, _ journal: any JournalReader) async throws -> SpriteID {
+        do {
+            return try await control.get(name).sprite.id
+        } catch let error as SpriteError where error.code == .notFound {
+            var filter = RecordFilter()
+            filter.spriteName = name.rawValue
+            let known = try await journal.records(filter, order: .newestFirst, from: nil, limit: 1)
+            guard let id = known.records.first?.sprite else { throw error }
+            return id
+        }
+    }
+
     // MARK: Following
 
     /// Sends what is there and then what comes: one query after another, each from where the last one ended, so that
@@ -75,9 +79,7 @@ extension APIService {
             let end = try await journal.end()
             if request.filter.since == nil {
                 // The newest lines first, as `tail -f` does.
-                history = try await journal.records(
-                    request.filter, order: .newestFirst, from: end, limit: request.limit
-                ).records.reversed()
+                history = try await newest(journal, request, before: end)
                 request.cursor = end
             }
         }
@@ -101,6 +103,22 @@ extension APIService {
         exchange.client.onLeave(nil)
         if case .failure(let error) = result, !(error is CancellationError), !(error is ChannelError) { throw error }
         try? await exchange.end()
+    }
+
+    /// The newest lines, oldest first; fewer than were asked for if finding them takes too long.
+    private func newest(
+        _ journal: any JournalReader, _ request: LogRequest, before end: JournalCursor
+    ) async throws -> [RecordView] {
+        var found: [RecordView] = []
+        var place: JournalCursor? = end
+        let deadline = ContinuousClock.now + Self.historyPatience
+        while let from = place, found.count < request.limit, ContinuousClock.now < deadline {
+            let page = try await journal.records(
+                request.filter, order: .newestFirst, from: from, limit: request.limit - found.count)
+            found += page.records
+            place = page.hasMore ? page.next : nil
+        }
+        return found.reversed()
     }
 
     private func sendAll(
@@ -152,13 +170,19 @@ extension APIService {
 
     // MARK: Traces, SQL, measures
 
-    func trace(_ exchange: Exchange, _ text: String) async throws {
+    func trace(_ exchange: Exchange, _ text: String, of sprite: SpriteName?) async throws {
         guard let id = TraceID(text) else {
             throw SpriteError(.invalidRequest, "invalid trace id: it has 32 hexadecimal digits")
         }
-        let spans = try await journal().spans(id)
+        let journal = try journal()
+        var spans = try await journal.spans(id)
+        if let sprite {
+            let identity = try await identity(sprite, journal)
+            spans.removeAll { $0.span.sprite != identity }
+        }
         guard !spans.isEmpty else {
-            throw SpriteError(.notFound, "no trace \(id) is known; traces are kept as long as logs")
+            let owner = sprite.map { " of sprite '\($0)'" } ?? ""
+            throw SpriteError(.notFound, "no trace \(id)\(owner) is known; traces are kept as long as logs")
         }
         var body = ByteBuffer(string: "{\"trace_id\":\"\(id)\",\"spans\":[")
         for (index, span) in spans.enumerated() {
@@ -181,7 +205,7 @@ extension APIService {
         }
         let answer = try await journal().query(question.sql, rowsMax: question.limit ?? 1000)
         var body = ByteBuffer(string: "{\"columns\":[")
-        body.writeString(answer.columns.map(RecordText.quoted).joined(separator: ","))
+        body.writeString(answer.columns.map(JSONText.quoted).joined(separator: ","))
         body.writeString("],\"rows\":[")
         for (index, row) in answer.rows.enumerated() {
             body.writeString((index > 0 ? ",[" : "[") + row.map(RecordText.value).joined(separator: ",") + "]")
@@ -197,15 +221,6 @@ extension APIService {
         try await exchange.send(
             .ok, ["content-type": "text/plain; version=0.0.4; charset=utf-8"],
             body: ByteBuffer(string: await metrics()))
-    }
-}
-
-extension RecordFilter {
-    /// Only which sprite.
-    fileprivate var ofSprite: RecordFilter {
-        var filter = RecordFilter()
-        filter.spriteName = spriteName
-        return filter
     }
 }
 

@@ -45,34 +45,14 @@ enum RecordText {
         case .null: "null"
         case .integer(let number): "\(number)"
         case .real(let number): number.isFinite ? "\(number)" : "null"
-        case .text(let text): quoted(text)
-        case .blob(let bytes): quoted(Data(bytes).base64EncodedString())
+        case .text(let text): JSONText.quoted(text)
+        case .blob(let bytes): JSONText.quoted(Data(bytes).base64EncodedString())
         }
     }
 
     private static func field(_ name: String, _ value: String?, _ buffer: inout ByteBuffer) {
         guard let value else { return }
         buffer.writeString(",\"\(name)\":")
-        buffer.writeString(quoted(value))
-    }
-
-    /// A string as JSON writes it.
-    static func quoted(_ text: String) -> String {
-        guard text.utf8.contains(where: { $0 < 0x20 || $0 == 0x22 || $0 == 0x5C || $0 == 0x7F }) else {
-            return "\"\(text)\""
-        }
-        var result: [UInt8] = [0x22]
-        let digits = Array("0123456789abcdef".utf8)
-        for byte in text.utf8 {
-            switch byte {
-            case 0x22, 0x5C: result += [0x5C, byte]
-            case 0x0A: result += [0x5C, 0x6E]
-            case ..<0x20, 0x7F:
-                result += Array("\\u00".utf8) + [digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-            default: result.append(byte)
-            }
-        }
-        result.append(0x22)
-        return String(decoding: result, as: UTF8.self)
+        buffer.writeString(JSONText.quoted(value))
     }
 }

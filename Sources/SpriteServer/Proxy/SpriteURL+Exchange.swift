@@ -16,7 +16,7 @@ extension APIService {
 
     /// Answers a request to a sprite's URL.
     func respondFromSprite(_ text: String, to exchange: Exchange, first: FirstRequest?) async {
-        let start = ContinuousClock.now
+        let (start, time) = (ContinuousClock.now, Timestamp.now())
         // Cancelled when the client goes; awaited right below.
         let work = Task {
             do {
@@ -33,6 +33,9 @@ extension APIService {
             work.cancel()
         }
         exchange.client.onLeave(nil)
+        recordFromSprite(
+            text, exchange.head, exchange.client.address, status: exchange.status?.code ?? 0,
+            bytesOut: exchange.bytesOut, since: start, time: time, id: exchange.id)
         logger.debug(
             "request to a sprite",
             metadata: [

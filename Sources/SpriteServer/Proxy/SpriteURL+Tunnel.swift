@@ -36,10 +36,14 @@ extension APIService {
             guard answer.status == .switchingProtocols else {
                 return .answered(AnsweredUpgrade(target: target, parts: parts))
             }
+            let (start, time) = (ContinuousClock.now, Timestamp.now())
             return .tunnel(headers: withoutHopByHop(answer.headers)) { connection in
                 if let grant { live.begin(grant, connection.channel) }
                 await copyBothWays(connection, target, begun: parts)
                 if let grant { live.end(grant, connection.channel) }
+                recordFromSprite(
+                    text, head, connection.channel.remoteAddress, status: answer.status.code, bytesOut: nil,
+                    since: start, time: time, id: nil)
             }
         } catch {
             return .refuse(error)

@@ -20,15 +20,13 @@ struct History: AsyncParsableCommand {
     func run() async throws {
         guard (1...5000).contains(lines) else { throw UsageError("-n \(lines): give a number from 1 to 5000") }
         let context = try Context(global)
-        var query = API.Query([
-            .init("event", "exec.started,exec.ended"), .init("order", "desc"), .init("limit", "\(lines * 2)"),
-        ])
+        var query = API.Query([.init("event", "exec.started,exec.ended")])
         if let since { query.items.append(.init("since", since)) }
-        let page = try await context.client().logs(sprite: try context.spriteName(), query)
-        let commands = Self.commands(page.records.reversed()).suffix(lines)
+        let records = try await context.client().newestLogs(lines * 2, sprite: try context.spriteName(), query)
+        let commands = Self.commands(records.reversed()).suffix(lines)
         if json {
             let printer = RecordPrinter(isTerminal: false, isRaw: true, isJSON: true, showsSprite: false)
-            for command in commands { try printer.print(command.ended ?? command.started ?? page.records[0]) }
+            for command in commands { try printer.print(command.ended ?? command.started ?? records[0]) }
             return
         }
         var table = Table("STARTED", "EXIT", "TIME", "SESSION", "USER", "COMMAND")

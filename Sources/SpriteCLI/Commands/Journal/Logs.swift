@@ -57,19 +57,9 @@ struct Logs: AsyncParsableCommand {
         if follow { return try await follow(client, sprite, printer) }
         if since != nil, lines == nil { return try await everything(client, sprite, printer) }
         // Newest first, so that the number is of the newest; printed the other way round.
-        var found: [API.LogRecord] = []
-        var query = filters
-        query.items.append(.init("order", "desc"))
-        let wanted = lines ?? 100
-        while found.count < wanted {
-            var page = query
-            page.items.append(.init("limit", "\(min(10_000, wanted - found.count))"))
-            if let cursor = found.last?.id ?? nil { page.items.append(.init("cursor", cursor)) }
-            let answer = try await client.logs(sprite: sprite, page)
-            found += answer.records
-            guard answer.hasMore, !answer.records.isEmpty else { break }
+        for record in try await client.newestLogs(lines ?? 100, sprite: sprite, filters).reversed() {
+            try printer.print(record)
         }
-        for record in found.reversed() { try printer.print(record) }
     }
 
     private var filters: API.Query {
@@ -152,4 +142,22 @@ struct Logs: AsyncParsableCommand {
 private final class FollowedPlace {
     var cursor: String?
     var failure: (any Error)?
+}
+
+extension SpritesClient {
+    /// The newest records, newest first, page by page: a search that finds little comes in several.
+    func newestLogs(_ wanted: Int, sprite: String?, _ filters: API.Query) async throws -> [API.LogRecord] {
+        var found: [API.LogRecord] = []
+        var cursor: String?
+        while found.count < wanted {
+            var page = filters
+            page.items += [.init("order", "desc"), .init("limit", "\(min(10_000, wanted - found.count))")]
+            if let cursor { page.items.append(.init("cursor", cursor)) }
+            let answer = try await logs(sprite: sprite, page)
+            found += answer.records
+            guard answer.hasMore, let next = answer.nextCursor else { break }
+            cursor = next
+        }
+        return found
+    }
 }

@@ -23,11 +23,10 @@ struct Timeline: AsyncParsableCommand {
             .init(
                 "event",
                 "exec.started,exec.ended,checkpoint.created,checkpoint.deleted,checkpoint.failed,sprite.restored,"
-                    + "sprite.forked,sprite.created,sprite.started,sprite.stopped,sprite.crashed,sprite.destroyed"),
-            .init("order", "desc"), .init("limit", "\(lines * 2)"),
+                    + "sprite.forked,sprite.created,sprite.started,sprite.stopped,sprite.crashed,sprite.destroyed")
         ])
         if let since { query.items.append(.init("since", since)) }
-        let records = Array(try await context.client().logs(sprite: name, query).records.reversed())
+        let records = try await context.client().newestLogs(lines * 2, sprite: name, query).reversed()
         var shown: [String] = []
         var ends: [String: API.LogRecord] = [:]
         for command in History.commands(records.filter { $0.event?.hasPrefix("exec.") == true }) {
