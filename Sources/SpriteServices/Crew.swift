@@ -19,6 +19,9 @@ actor Crew {
     private var nextFollower = 0
     /// False before the first start and while the sprite is stopping: nothing is started then.
     private var isUp = false
+    /// Whether the plan is that of the disk.
+    private var isLoaded = false
+    private var loadFailure: (any Error)?
     /// Counts boots, so that what belongs to an earlier one is ignored.
     private var boots = 0
 
@@ -32,6 +35,8 @@ actor Crew {
     func started() async {
         boots += 1
         let boot = boots
+        isLoaded = false
+        loadFailure = nil
         sessions = [:]
         isUp = true
         do {
@@ -50,13 +55,34 @@ actor Crew {
             let effects = plan.boot(definitions, running: adopted.mapValues(\.info.createdAt))
             for (name, session) in adopted where plan.entries[name] != nil { follow(name, session) }
             carryOut(effects)
+            isLoaded = true
         } catch {
+            if boot == boots { loadFailure = error }
             parts.logger.error("services not started", metadata: ["sprite.id": "\(sprite)", "error": "\(error)"])
+        }
+    }
+
+    /// Returns once the definitions of the running machine are known.
+    ///
+    /// A machine that has just woken loads them behind the answer. Whatever was defined or deleted meanwhile would be
+    /// forgotten with the plan that loading replaces, and would have written the disk's definitions without the others.
+    func waitUntilLoaded() async throws {
+        let deadline = ContinuousClock.now + Limits.agentReplyTimeout
+        while !isLoaded {
+            if let loadFailure {
+                throw SpriteError(
+                    .internalError, "cannot use services: their definitions cannot be read", cause: loadFailure)
+            }
+            guard ContinuousClock.now < deadline else {
+                throw SpriteError(.unavailable, "cannot use services: the sprite has just stopped; try again")
+            }
+            try await Task.sleep(for: .milliseconds(2))
         }
     }
 
     func stopping() {
         isUp = false
+        isLoaded = false
         boots += 1
         sessions = [:]
         plan = ServicePlan()

@@ -60,7 +60,9 @@ package struct ServiceRequests: ServiceControl {
     ) async throws -> Value {
         let use = try await control.use(sprite)
         defer { use.end() }
-        return try await body(await supervisor.crew(use.id))
+        let crew = await supervisor.crew(use.id)
+        try await crew.waitUntilLoaded()
+        return try await body(crew)
     }
 
     package func services(_ sprite: SpriteName) async throws -> [ServiceView] {
