@@ -31,7 +31,7 @@ struct RuntimesBuild: AsyncParsableCommand {
     func run() async throws {
         let recipe = try Recipe(file: recipe)
         let (catalog, names) = try await pool.open()
-        let url = try url ?? address(names)
+        let url = try url ?? names.servedURL(to: "build layer")
         let started = ContinuousClock.now
         let line = RuntimesProgressLine()
         var settings = SpritesClient.Options()
@@ -169,12 +169,14 @@ struct RuntimesBuild: AsyncParsableCommand {
             ])
         return Array(try Data(contentsOf: URL(filePath: path)))
     }
+}
 
-    private func address(_ names: HostNames) throws -> String {
-        guard let text = try? readSmallFile(names.addressPath) else {
+extension HostNames {
+    /// The URL of the daemon that serves the data directory.
+    func servedURL(to purpose: String) throws -> String {
+        guard let text = try? readSmallFile(addressPath) else {
             throw SpriteError(
-                .unavailable, "cannot build layer: no daemon serves \(names.dataDirectory); start `sprited serve` first"
-            )
+                .unavailable, "cannot \(purpose): no daemon serves \(dataDirectory); start `sprited serve` first")
         }
         return String(text.prefix { $0 != "\n" })
     }

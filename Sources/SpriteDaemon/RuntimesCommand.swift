@@ -15,7 +15,8 @@ struct RuntimesCommand: AsyncParsableCommand {
         commandName: "runtimes", abstract: "Language runtimes that sprites have without being in their base.",
         subcommands: [
             RuntimesBuild.self, RuntimesList.self, RuntimesUse.self, RuntimesPublish.self, RuntimesPull.self,
-            RuntimesCheck.self, RuntimesDiff.self, RuntimesCollect.self,
+            RuntimesCheck.self, RuntimesDiff.self, RuntimesRecord.self, RuntimesCollect.self,
+            RuntimesFetchAhead.self,
         ])
 }
 

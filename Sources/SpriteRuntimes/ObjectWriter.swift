@@ -35,7 +35,7 @@ struct ObjectWriter {
     /// Folder with `chunks` in it.
     let store: String
     let scratch: String
-    let profile: [String]
+    let profile: RuntimesProfile
 
     /// - Parameter progress: Bytes and files that are done.
     /// - Returns: The slices that the tree's nodes refer to by index, and the objects' names.
@@ -85,15 +85,16 @@ struct ObjectWriter {
         if !profile.isEmpty {
             var byPath: [String: Int] = [:]
             for (index, file) in tree.files.enumerated() { byPath[file.path] = index }
-            for path in profile {
-                if path.isEmpty { close() }
-                guard let file = byPath[path], tree.files[file].node.facts.st_size <= Self.smallBytesMax,
-                    taken.insert(file).inserted
-                else { continue }
-                add(file)
-                if shared.size >= Self.blockBytes - Self.smallBytesMax { close() }
+            for group in profile.groups {
+                for use in group {
+                    guard let file = byPath[use.path], tree.files[file].node.facts.st_size <= Self.smallBytesMax,
+                        taken.insert(file).inserted
+                    else { continue }
+                    add(file)
+                    if shared.size >= Self.blockBytes - Self.smallBytesMax { close() }
+                }
+                close()
             }
-            close()
         }
         for (index, file) in tree.files.enumerated() where !taken.contains(index) {
             let size = Int(file.node.facts.st_size)

@@ -150,17 +150,7 @@ extension LayerStore {
 
     /// What the store said, as something to act on.
     private func reason(_ text: String, _ store: StoreAddress) -> String {
-        let causes: [(String, String)] = [
-            ("NoSuchBucket", "there is no bucket '\(store.bucket ?? "")' at \(store); create it first"),
-            ("InvalidAccessKeyId", "the store does not know the key; check AWS_ACCESS_KEY_ID"),
-            ("SignatureDoesNotMatch", "the store refuses the signature; check AWS_SECRET_ACCESS_KEY"),
-            ("get credentials", "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-            ("AccessDenied", "the store refuses access to \(store); check the key's rights"),
-            ("RequestTimeTooSkewed", "the store's clock differs from this host's; set the time of both"),
-            ("connection refused", "nothing answers at \(store); check --endpoint and that the server runs"),
-            ("no such host", "the host of \(store) has no address; check --endpoint"),
-        ]
-        for (sign, cause) in causes where text.contains(sign) { return cause }
+        if let known = store.explanation(text) { return known }
         return "the copying to or from \(store) failed: \(text.split(separator: "\n").last.map(String.init) ?? "")"
     }
 }

@@ -17,8 +17,8 @@ package struct Recipe: Sendable, Hashable {
     package var script = ""
     /// A folder on the host that is copied over the root, owned by root; beside the recipe.
     package var files: String?
-    /// Paths in the layer in the order of their first use; what is used together is stored together.
-    package var profile: [String] = []
+    /// What is used together is stored together, and fetched together.
+    package var profile = RuntimesProfile()
 
     /// A package of PyPI, unpacked at a place of its own: no dependencies, nothing compiled.
     package struct Tree: Sendable, Hashable {
@@ -49,7 +49,7 @@ package struct Recipe: Sendable, Hashable {
         files = try files.map { try Self.beside(folder, $0) }
         if let list = profileFile {
             let place = try Self.beside(folder, list)
-            profile = try readSmallFile(place, bytesMax: 4 << 20).split(separator: "\n").map(String.init)
+            profile = RuntimesProfile(text: try readSmallFile(place, bytesMax: 4 << 20))
         }
     }
 

@@ -17,6 +17,11 @@ package actor RuntimesMounts: RuntimesDriver {
         let keeper: FuseKeeper
         let process: ProcessMark
         var lastUse = ContinuousClock.now
+        var prefetcher: PrefetchProcess?
+        /// How far its log was looked at.
+        var heard: off_t = 0
+        /// What of it was reported lately.
+        var faults: [LayerFault: ContinuousClock.Instant] = [:]
         init(keeper: FuseKeeper, process: ProcessMark) {
             self.keeper = keeper
             self.process = process
@@ -133,6 +138,7 @@ package actor RuntimesMounts: RuntimesDriver {
                 try await Task.sleep(for: .milliseconds(20))
             }
             mounted[id] = Mounted(keeper: keeper, process: process)
+            await prefetch(id)
             watch(id, process)
             logger.notice("runtimes mounted", metadata: ["runtimes": "\(id)", "process": "\(process.processID)"])
             return "\(target)/root"
@@ -170,6 +176,21 @@ package actor RuntimesMounts: RuntimesDriver {
         return process
     }
 
+    /// Fetches ahead what the layer's profile says, if it has one; without it everything works as well, later.
+    private func prefetch(_ id: RuntimesVersion) async {
+        let (profile, metadata) = ("\(store.path(id))/profile", "\(store.path(id))/meta.db")
+        let mount = target(id)
+        guard access(profile, R_OK) == 0 else { return }
+        do {
+            let process = try await blocking {
+                try PrefetchProcess(profile: profile, metadata: metadata, mount: mount)
+            }
+            mounted[id]?.prefetcher = process
+        } catch {
+            logger.warning("nothing is fetched ahead", metadata: ["runtimes": "\(id)", "error": "\(error)"])
+        }
+    }
+
     /// Starts another JuiceFS when this one ends; nobody waits for it but this actor.
     private func watch(_ id: RuntimesVersion, _ process: ProcessMark) {
         Task {
@@ -191,7 +212,9 @@ package actor RuntimesMounts: RuntimesDriver {
                 let next = try launch(id)
                 let replacement = Mounted(keeper: entry.keeper, process: next)
                 replacement.lastUse = entry.lastUse
+                (replacement.heard, replacement.faults) = (entry.heard, entry.faults)
                 mounted[id] = replacement
+                await prefetch(id)
                 // What the dead one had taken and not answered is handed out again.
                 try? await Task.sleep(for: .milliseconds(300))
                 if let descriptor = entry.keeper.descriptor { clinux_fuse_resend(descriptor.number) }
@@ -230,6 +253,7 @@ package actor RuntimesMounts: RuntimesDriver {
                     throw error
                 }
                 mounted[id] = Mounted(keeper: keeper, process: process)
+                await prefetch(id)
                 watch(id, process)
             } catch {
                 logger.warning("runtimes not taken over", metadata: ["runtimes": "\(id)", "error": "\(error)"])
@@ -260,6 +284,39 @@ package actor RuntimesMounts: RuntimesDriver {
             logger.notice("runtimes unmounted, unused", metadata: ["runtimes": "\(id)"])
             end(id)
         }
+    }
+
+    /// What could not be read since the last call, and the sprites it may have happened to; each fault once in a while.
+    package func newFaults() -> [(fault: LayerFault, sprites: [SpriteID])] {
+        var result: [(fault: LayerFault, sprites: [SpriteID])] = []
+        for (id, entry) in mounted {
+            for fault in hear(id, entry) {
+                if let last = entry.faults[fault], ContinuousClock.now - last < Self.faultPause { continue }
+                if entry.faults.count > Self.faultsMax { entry.faults.removeAll() }
+                entry.faults[fault] = .now
+                let sprites = names("\(runDirectory)/sprites").compactMap { SpriteID(rawValue: $0) }
+                result.append((fault, sprites.filter { mounted(by: $0) == id }))
+            }
+        }
+        return result
+    }
+
+    private static let faultPause: Duration = .seconds(300)
+    private static let faultsMax = 1000
+
+    private func hear(_ id: RuntimesVersion, _ entry: Mounted) -> [LayerFault] {
+        var facts = stat()
+        let path = "\(folder(id))/log"
+        guard stat(path, &facts) == 0, facts.st_size != entry.heard else { return [] }
+        // It was cut.
+        if facts.st_size < entry.heard { entry.heard = 0 }
+        defer { entry.heard = facts.st_size }
+        guard let file = try? Descriptor.open(path, O_RDONLY), let info = try? store.info(id) else { return [] }
+        var bytes = [UInt8](repeating: 0, count: Int(min(facts.st_size - entry.heard, 1 << 20)))
+        let count = pread(file.number, &bytes, bytes.count, facts.st_size - off_t(bytes.count))
+        guard count > 0 else { return [] }
+        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        return LayerFault.all(in: text, layer: id, store: info.store ?? store.address)
     }
 
     /// A sprite that is just being started does not run yet.

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Runtimes layers in object storage: what cannot be read is named, and what is used together is fetched together."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support import logs
+from support.api import Api
+from support.daemon import Daemon
+from support.exec import Result, run
+from support.objectstore import ObjectStore
+from support.wait import eventually
+
+# Numbers do not repeat: each file is an object, or several, of its own.
+RECIPE = """\
+name: parts
+script: |
+  mkdir -p /opt/parts
+  seq 1 900000 >/opt/parts/first
+  seq 1000001 1900000 >/opt/parts/second
+  seq 2000001 2900000 >/opt/parts/third
+  seq 3000001 3900000 >/opt/parts/other
+  for i in $(seq 50); do echo "small $i" >/opt/parts/small-$i; done
+"""
+COMMANDS = """\
+# The use of the first three.
+cat /opt/parts/first >/dev/null; sleep 0.2; cat /opt/parts/small-7 /opt/parts/second /opt/parts/third >/dev/null
+
+cat /opt/parts/other >/dev/null
+"""
+
+
+@pytest.fixture(scope="module")
+def built(scratch: Path, base: Path) -> Iterator[tuple[Daemon, str]]:
+    """A daemon with a layer whose profile was recorded, and its version."""
+    daemon = Daemon(scratch / "built", scratch / "built.log")
+    daemon.import_base(base)
+    daemon.start()
+    recipe = scratch / "parts.yaml"
+    recipe.write_text(RECIPE)
+    (scratch / "commands").write_text(COMMANDS)
+    first = daemon.tool("runtimes", "build", str(recipe)).split()[1]
+    profile = scratch / "parts.profile"
+    daemon.tool("runtimes", "profile", first, "--commands", str(scratch / "commands"), "--to", str(profile))
+    recipe.write_text(RECIPE + "profile: parts.profile\n")
+    second = daemon.tool("runtimes", "build", str(recipe)).split()[1]
+    yield daemon, second
+    try:
+        daemon.remove()
+    except BaseException:
+        daemon.abandon()
+        raise
+    daemon.log.unlink()
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    store = ObjectStore(tmp_path / "s3")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    store.start()
+    store.make_bucket("layers")
+    yield store
+    store.stop()
+
+
+def place(s3: ObjectStore) -> list[str]:
+    return ["s3://layers/some/where", "--endpoint", s3.endpoint]
+
+
+@pytest.fixture
+def far(built: tuple[Daemon, str], s3: ObjectStore, new_daemon: Callable[..., Daemon]) -> Daemon:
+    """Another daemon, which has the layer from the bucket and nothing of it cached."""
+    daemon, version = built
+    daemon.tool("runtimes", "publish", version, "--to", *place(s3))
+    other = new_daemon()
+    other.tool("runtimes", "pull", version, "--from", *place(s3))
+    other.tool("runtimes", "use", version)
+    return other
+
+
+def forget(daemon: Daemon) -> None:
+    """Nothing of a layer is cached: neither on the disk nor by the kernel."""
+    shutil.rmtree(daemon.data_directory / "runtimes/cache", ignore_errors=True)
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def cached(daemon: Daemon) -> int:
+    """Bytes that came from the store."""
+    return sum(path.stat().st_size for path in (daemon.data_directory / "runtimes/cache").rglob("*_*_*") if path.is_file())
+
+
+def read(api: Api, name: str) -> Result:
+    return run(api, "far", "sh", "-c", f"cat /opt/parts/{name} >/dev/null")
+
+
+def why(api: Api) -> list[str]:
+    """What the sprite's journal says about reads that failed."""
+    return [one["text"] for one in logs.events(api, "far", kind="system") if one["event"] == "runtimes.unreadable"]
+
+
+def test_a_profile_names_what_each_command_read(built: tuple[Daemon, str], scratch: Path) -> None:
+    groups = [group.splitlines() for group in (scratch / "parts.profile").read_text().split("\n\n")]
+    wanted = [[line.partition("\t") for line in group if line.startswith("/opt/parts/")] for group in groups]
+    named = [[(path, blocks) for path, _, blocks in group] for group in wanted if group]
+    assert named == [
+        [("/opt/parts/first", "0-1"), ("/opt/parts/small-7", ""), ("/opt/parts/second", "0-1"), ("/opt/parts/third", "0-1")],
+        [("/opt/parts/other", "0-1")],
+    ]
+    daemon, version = built
+    assert "whole" in daemon.tool("runtimes", "check", version)
+
+
+def test_what_is_used_together_is_fetched_together(far: Daemon) -> None:
+    api = far.api()
+    api.create("far")
+    before = cached(far)
+    # One byte of the first file: the rest of it, and the others, were not asked for by anybody.
+    assert run(api, "far", "sh", "-c", "head -c 1 /opt/parts/first").text == "1"
+    eventually(lambda: cached(far) - before > 3 * 6_000_000, "the files of that use come", 20)
+    assert cached(far) - before < 4 * 6_000_000, "what another use reads came as well"
+
+
+def test_what_cannot_be_read_is_named(far: Daemon, built: tuple[Daemon, str], s3: ObjectStore) -> None:
+    version = built[1]
+    api = far.api()
+    api.create("far")
+    folder = far.data_directory / f"runtimes/store/layers/{version.replace('@', '/')}"
+    keys = [key for key in (folder / "objects").read_text().split() if key.endswith("_0_4194304")]
+    url = f"http://127.0.0.1:{s3.ports['filer']}/buckets/layers/some/where/"
+    content = {key: httpx.get(url + key, trust_env=False).content for key in keys}
+
+    def put(key: str, data: bytes) -> None:
+        headers = {"content-type": "application/octet-stream"}
+        assert httpx.put(url + key, content=data, headers=headers, trust_env=False).status_code < 300
+
+    def fails(*words: str) -> None:
+        forget(far)
+        assert any(b"Input/output error" in read(api, name).stderr for name in ("first", "second", "third", "other"))
+        eventually(
+            lambda: any(all(word in text for word in (version, *words)) for text in why(api)),
+            f"the journal names {words}: {why(api)}", 20)  # fmt: skip
+
+    missing, damaged = keys[:2]
+    s3.filer("DELETE", f"/buckets/layers/some/where/{missing}")
+    fails(missing, "it is missing at s3://layers/some/where", f"publish {version} there again")
+    # Publishing again brings it back.
+    built[0].tool("runtimes", "publish", version, "--to", *place(s3))
+    put(damaged, content[damaged][:1000] + b"damage" + content[damaged][1006:])
+    fails(damaged, "it is damaged at s3://layers/some/where", f"delete it there and publish {version} again")
+    put(damaged, content[damaged])
+    forget(far)
+    assert all(read(api, name).code == 0 for name in ("first", "second", "third", "other"))
+
+    s3.filer("DELETE", "/buckets/layers", recursive="true")
+    fails("chunks/", "there is no bucket 'layers'", "create it first")
+
+    # A daemon whose credentials are wrong: nothing that it needs to begin, but everything that is read.
+    s3.make_bucket("layers")
+    api.destroy("far")
+    far.terminate()
+    end_juicefs(far)
+    far.start(environment={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    api = far.api()
+    api.create("far")
+    fails("chunks/", "refuses the signature; check AWS_SECRET_ACCESS_KEY")
+
+
+def end_juicefs(daemon: Daemon) -> None:
+    for folder in Path("/run/sprited", daemon.tag, "runtimes").glob("*@*"):
+        with_process = folder / "process"
+        if with_process.exists():
+            os.killpg(int(with_process.read_text().split()[0]), signal.SIGKILL)
