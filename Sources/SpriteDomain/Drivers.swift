@@ -47,6 +47,8 @@ package protocol StorageDriver: Sendable {
     func readDiskFile(_ sprite: SpriteID, _ name: String) async throws -> [UInt8]?
     /// Replaces it as a whole; on the disk when it returns.
     func writeDiskFile(_ sprite: SpriteID, _ name: String, _ bytes: [UInt8]) async throws
+    /// Whether the sprite's own disk or its base has something at this path; a layer of runtimes is not looked at.
+    func hasFile(_ sprite: SpriteID, base: BaseName, _ path: String) async throws -> Bool
     func space() async throws -> PoolSpace
 }
 

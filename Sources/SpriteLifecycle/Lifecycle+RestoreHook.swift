@@ -5,6 +5,8 @@ import Logging
 import ServiceLifecycle
 import SpriteDomain
 
+private let hookPath = "/etc/sprite/on-restore"
+
 extension Lifecycle {
     /// Starts what follows a restore: `/etc/sprite/on-restore` of the restored disk, if there is one, as root, and the
     /// command that was given with the request. The sprite runs.
@@ -14,17 +16,18 @@ extension Lifecycle {
     /// them at its next start, and one that ends in between starts them twice.
     func resume(_ machine: Machine, _ resumption: Resumption) async {
         var request = ExecRequest(
-            arguments: ["/etc/sprite/on-restore", resumption.restored.rawValue], directory: "/", user: "root",
+            arguments: [hookPath, resumption.restored.rawValue], directory: "/", user: "root",
             maxRunAfterDisconnect: nil)
         request.environment = [
             ("SPRITE_RESTORED", resumption.restored.rawValue), ("SPRITE_REPLACED", resumption.replaced.rawValue),
             ("SPRITE_RESTORE_ORIGIN", resumption.origin),
         ]
         do {
-            // Where the file is missing, the session ends at once.
-            let session = try await drivers.sessions.exec(machine.id, request)
-            // Holds the sprite awake while it runs.
-            Task { await session.follow(for: Limits.onRestoreTimeout) }
+            if try await drivers.storage.hasFile(machine.id, base: await machine.sprite.base, hookPath) {
+                let session = try await drivers.sessions.exec(machine.id, request)
+                // Holds the sprite awake while it runs.
+                Task { await session.follow(for: Limits.onRestoreTimeout) }
+            }
         } catch {
             await machine.logger.notice("the hook after a restore did not run", metadata: ["error": "\(error)"])
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import CLinux
 import Glibc
 package import SpriteDomain
 import SpriteSystem
@@ -14,6 +15,22 @@ extension BtrfsPool {
                 guard access(path, F_OK) == 0 else { return nil }
                 return Array(try readSmallFile(path).utf8)
             }
+        }
+    }
+
+    package func hasFile(_ sprite: SpriteID, base: BaseName, _ path: String) async throws -> Bool {
+        try await blocking { [self] in
+            let upper = try openDirectory("\(livePath(sprite))/upper")
+            for root in [upper, try shiftedBase(base)] {
+                let found = clinux_open_in_root(root.number, path, clinux_path_only() | O_NOFOLLOW, 0)
+                guard found >= 0 else { continue }
+                let file = Descriptor(owning: found)
+                var facts = stat()
+                try system("inspect \(path)") { fstat(file.number, &facts) }
+                // In the upper folder this device stands for what was removed.
+                return facts.st_mode & S_IFMT != S_IFCHR
+            }
+            return false
         }
     }
 

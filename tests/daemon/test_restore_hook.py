@@ -8,7 +8,7 @@ import pytest
 
 from support.api import Api
 from support.daemon import Daemon
-from support.exec import root_shell, run
+from support.exec import root_shell, run, shell
 from support.inner import ask
 from support.wait import eventually
 
@@ -55,3 +55,18 @@ def test_the_next_daemon_starts_what_the_last_one_did_not(new_daemon: Callable[.
     assert log(api, "one") == expected
     api.restore("one", "v1")
     eventually(lambda: log(api, "one") == ["hook v1 auto-2 outside"], "the next restore has its own", 20)
+
+
+def test_where_there_is_no_hook_none_is_started(api: Api, sprite: str) -> None:
+    state = api.checkpoint(sprite)
+    hook = "/etc/sprite/on-restore"
+    make = f"mkdir -p /etc/sprite && printf '#!/bin/sh\\necho woken >/tmp/hooked\\n' >{hook} && chmod +x {hook}"
+    assert run(api, sprite, "sudo", "sh", "-c", make).code == 0
+    hooked = api.checkpoint(sprite)
+    api.restore(sprite, state)
+    assert shell(api, sprite, "cat /tmp/hooked 2>/dev/null || echo none") == "none\n"
+    api.restore(sprite, hooked)
+    eventually(lambda: shell(api, sprite, "cat /tmp/hooked 2>/dev/null || true") == "woken\n", "the hook has run")
+    rows = api.call("GET", f"/v1/sprites/{sprite}/logs?kind=process&limit=1000").json()
+    started = [row for row in rows["records"] if row.get("event") == "exec.started" and hook in row["text"]]
+    assert len(started) == 1, started
