@@ -68,5 +68,5 @@ def test_where_there_is_no_hook_none_is_started(api: Api, sprite: str) -> None:
     api.restore(sprite, hooked)
     eventually(lambda: shell(api, sprite, "cat /tmp/hooked 2>/dev/null || true") == "woken\n", "the hook has run")
     rows = api.call("GET", f"/v1/sprites/{sprite}/logs?kind=process&limit=1000").json()
-    started = [row for row in rows["records"] if row.get("event") == "exec.started" and hook in row["text"]]
+    started = [row for row in rows["records"] if row.get("event") == "exec.started" and row["text"].startswith(hook)]
     assert len(started) == 1, started
