@@ -19,6 +19,9 @@ from support.wait import eventually
 
 # Hostile trees
 
+#: MiB; 5120 is what the promise is about, and takes a minute.
+LARGE = int(os.environ.get("SPRITE_LARGE_FILE_MIB", "300"))
+
 
 def test_nothing_leads_to_the_host(files: Files, api: Api, sprite: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
@@ -92,24 +95,25 @@ def _memory(daemon: Daemon) -> int:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) // 1024
 
 
+@pytest.mark.timeout(900)
 def test_large_files_pass_in_constant_memory(files: Files, api: Api, sprite: str, daemon: Daemon) -> None:
     block = os.urandom(1 << 20)
     before, peak = _memory(daemon), 0
 
     def blocks() -> Iterator[bytes]:
         nonlocal peak
-        for number in range(300):
+        for number in range(LARGE):
             if number % 10 == 0:
                 peak = max(peak, _memory(daemon))
             yield block
 
     start = time.monotonic()
-    assert files.write(f"{HOME}/large", blocks())["size"] == 300 << 20
+    assert files.write(f"{HOME}/large", blocks())["size"] == LARGE << 20
     up = time.monotonic() - start
     start, count = time.monotonic(), 0
     digest = hashlib.sha256()
     with api.http.stream("GET", f"{files.url}/read", params={"path": f"{HOME}/large"}) as answer:
-        assert answer.headers["content-length"] == str(300 << 20)
+        assert answer.headers["content-length"] == str(LARGE << 20)
         for piece in answer.iter_raw(1 << 20):
             digest.update(piece)
             count += 1
@@ -117,10 +121,10 @@ def test_large_files_pass_in_constant_memory(files: Files, api: Api, sprite: str
                 peak = max(peak, _memory(daemon))
     down = time.monotonic() - start
     wanted = hashlib.sha256()
-    for _ in range(300):
+    for _ in range(LARGE):
         wanted.update(block)
     assert digest.digest() == wanted.digest()
-    print(f"300 MiB: up {300 / up:.0f} MiB/s, down {300 / down:.0f} MiB/s, memory {before} MiB, at most {peak} MiB")
+    print(f"{LARGE} MiB: up {LARGE / up:.0f} MiB/s, down {LARGE / down:.0f} MiB/s, memory {before} MiB, at most {peak} MiB")
     assert peak < before + 100
 
 
