@@ -19,6 +19,8 @@ import Testing
 
     @Test func `a file of the first version is brought up to date and keeps its records`() async throws {
         let sprite = SpriteID.random()
+        // Young enough for retention to keep it.
+        let time = Timestamp.now().nanoseconds - 3_600_000_000_000
         let journal = try JournalFixture { path in
             let connection = try Connection(path: path, readOnly: false)
             try connection.execute("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL")
@@ -28,9 +30,9 @@ import Testing
                 PRAGMA user_version = 1;
                 INSERT INTO sprites VALUES (1, '\(sprite)', 'old', 100);
                 INSERT INTO sources VALUES (1, 1, 'stdout', '7', NULL, '/bin/echo hello', 'v3', 5, 6);
-                INSERT INTO records VALUES (5, 1700000000000000000, 1, 1, 2, 1, 0, NULL, NULL, 'hello from before', NULL);
-                INSERT INTO records VALUES (6, 1700000000000000001, 1, 1, 2, 1, 2, NULL, NULL, 'two' || char(10) || 'lines', NULL);
-                INSERT INTO marks VALUES (5, 6, 1700000000000000000, 1700000000000000001);
+                INSERT INTO records VALUES (5, \(time), 1, 1, 2, 1, 0, NULL, NULL, 'hello from before', NULL);
+                INSERT INTO records VALUES (6, \(time + 1), 1, 1, 2, 1, 2, NULL, NULL, 'two' || char(10) || 'lines', NULL);
+                INSERT INTO marks VALUES (5, 6, \(time), \(time + 1));
                 INSERT INTO words (rowid, text) VALUES (5, 'hello from before');
                 INSERT INTO state VALUES ('indexed', 5);
                 """)

@@ -11,6 +11,7 @@ import pytest
 from sdk import languages, vectors
 from sdk.driver import Driver, DriverError
 from support.daemon import Daemon
+from support.relays import NAME
 
 OWN_DAEMON = "SPRITES_API_URL" not in os.environ
 
@@ -33,7 +34,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def sdk_daemon(request: pytest.FixtureRequest) -> Daemon | None:
-    return request.getfixturevalue("shared_daemon") if OWN_DAEMON else None
+    if not OWN_DAEMON:
+        return None
+    daemon: Daemon = request.getfixturevalue("shared_daemon")
+    # By this name it is asked for through a proxy.
+    daemon.options += ["--allowed-host", NAME]
+    daemon.terminate()
+    return daemon.start()
 
 
 @pytest.fixture(scope="session")
