@@ -13,6 +13,7 @@ import Testing
             // Long enough for a machine that is busy to send something whole.
             configuration.timing.requestHead = .seconds(2)
             configuration.timing.requestBody = .seconds(2)
+            configuration.timing.idleConnection = .seconds(2)
         } _: { port, _ in
             try await RawClient.connect(port, body)
         }
