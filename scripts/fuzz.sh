@@ -9,13 +9,10 @@ cd "$ROOT"
 find_swift
 trap give_back EXIT
 
-# What swiftc asks for by itself is a kind of coverage that libFuzzer has given up.
-flags=()
-for flag in -inline-8bit-counters=1 -pc-table=1 -trace-pc-guard=0 -trace-compares=1 -level=3; do
-    flags+=(-Xswiftc -Xllvm -Xswiftc "-sanitizer-coverage$flag")
-done
-swift build --package-path Tests/Fuzz --scratch-path .build-fuzz --sanitize fuzzer --sanitize address "${flags[@]}" \
-    --product fuzz
+# SwiftPM names the sanitizers one by one, and of these swiftc takes the last: nothing would be instrumented for the fuzzer.
+# The linker would drop the tables of counters, which nothing refers to by name.
+swift build --package-path Tests/Fuzz --scratch-path .build-fuzz --sanitize fuzzer --sanitize address \
+    -Xswiftc -sanitize=fuzzer,address --disable-dead-strip -Xlinker -z -Xlinker nostart-stop-gc --product fuzz
 mkdir -p .build-fuzz/corpus
 # Leaks are not looked for: the runtime keeps metadata for ever.
 ASAN_OPTIONS=detect_leaks=0 .build-fuzz/debug/fuzz -max_total_time="${1:-300}" -max_len=8192 -timeout=10 \
