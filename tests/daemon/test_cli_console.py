@@ -77,6 +77,8 @@ def test_job_control_and_interrupts(open_terminal: Open, sprite: str) -> None:
     console.send(b"\x03")
     console.send(b"echo code-$?\n")
     console.expect(b"code-130")
+    # What is typed before the shell has its prompt may be lost when it changes the terminal's mode.
+    console.expect(b"$ ")
     console.send(b"\x04")
     console.wait()
 

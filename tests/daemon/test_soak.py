@@ -213,8 +213,8 @@ def test_a_long_run_leaves_everything_where_it_was(new_daemon: Callable[..., Dae
     counts = work(daemon, SECONDS, chance)
     print(f"{sum(counts.values())} operations: {dict(sorted(counts.items()))}")
     marker(daemon)
-    after = settled(daemon)
-    assert differences(before, after) == {}, differences(before, after)
+    # Ended commands hold their files until the journal has read them, which on a busy machine takes its time.
+    eventually(lambda: differences(before, Footprint.of(daemon)) == {}, "everything is given back", 60, 1)
     grown = resident_kib(daemon.pid) - resident
     print(f"resident memory grew by {grown} KiB to {resident + grown} KiB")
     assert grown < RESIDENT_GROWTH_KIB_MAX, f"resident memory grew by {grown} KiB"
