@@ -9,7 +9,8 @@ cd "$ROOT"
 find_swift
 trap give_back EXIT
 
-# SwiftPM names the sanitizers one by one, and of these swiftc takes the last: nothing would be instrumented for the fuzzer.
+# SwiftPM names the sanitizers one by one, and of these swiftc takes the last: nothing would be instrumented for the
+# fuzzer.
 # The linker would drop the tables of counters, which nothing refers to by name.
 swift build --package-path Tests/Fuzz --scratch-path .build-fuzz --sanitize fuzzer --sanitize address \
     -Xswiftc -sanitize=fuzzer,address --disable-dead-strip -Xlinker -z -Xlinker nostart-stop-gc --product fuzz
