@@ -30,6 +30,10 @@ def status(api: Api, sprite: str, name: str) -> str:
     return get(api, sprite, name)["state"]["status"]
 
 
+def started_at(api: Api, sprite: str, name: str) -> str:
+    return get(api, sprite, name)["state"]["started_at"]
+
+
 def names(api: Api, sprite: str) -> list[str]:
     return [one["name"] for one in api.call("GET", f"/v1/sprites/{sprite}/services").json()]
 
@@ -75,18 +79,36 @@ def test_a_stop_is_sticky_and_a_start_ends_that(api: Api, sprite: str) -> None:
 
 
 def test_needs_run_first_and_guard_deletion(api: Api, sprite: str) -> None:
-    put(api, sprite, "db", cmd="sh", args=["-c", "date +%s%N > db; sleep 60"])
-    put(api, sprite, "web", cmd="sh", args=["-c", "date +%s%N > web; sleep 60"], needs=["db"])
+    put(api, sprite, "db", cmd="sleep", args=["60"])
+    put(api, sprite, "web", cmd="sleep", args=["60"], needs=["db"])
     version = api.checkpoint(sprite)
     api.restore(sprite, version)
     eventually(lambda: status(api, sprite, "web") == "running", "both run after the restore", 10)
-    eventually(lambda: run(api, sprite, "sh", "-c", "test $(cat db) -lt $(cat web)").code == 0, "db started before web", 10)
+    assert started_at(api, sprite, "db") < started_at(api, sprite, "web")
     with pytest.raises(ApiError) as needed:
         api.call("DELETE", f"/v1/sprites/{sprite}/services/db")
     assert needed.value.status == 409
     api.call("DELETE", f"/v1/sprites/{sprite}/services/web", 204)
     api.call("DELETE", f"/v1/sprites/{sprite}/services/db", 204)
     assert names(api, sprite) == []
+
+
+def test_fifty_services_start_in_their_order(api: Api, sprite: str) -> None:
+    # Five rows of ten, each of which needs two of the row before; those of a row wait for nobody of it.
+    needs = {
+        f"s{row}-{column}": [f"s{row - 1}-{column}", f"s{row - 1}-{(column + 1) % 10}"] if row else []
+        for row in range(5)
+        for column in range(10)
+    }
+    for name, before in needs.items():
+        put(api, sprite, name, "1ms", cmd="sleep", args=["600"], needs=before)
+    api.restore(sprite, api.checkpoint(sprite))
+    eventually(
+        lambda: {one["state"]["status"] for one in api.call("GET", f"/v1/sprites/{sprite}/services").json()} == {"running"},
+        "all run again", 30,
+    )  # fmt: skip
+    started = {name: started_at(api, sprite, name) for name in needs}
+    assert all(started[other] < started[name] for name, others in needs.items() for other in others), started
 
 
 def test_a_restore_brings_back_the_services_of_that_time_and_a_fork_takes_them_along(
