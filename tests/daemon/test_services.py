@@ -10,7 +10,7 @@ import pytest
 
 from support.api import Api, ApiError
 from support.daemon import Daemon
-from support.exec import run, shell
+from support.exec import shell
 from support.wait import eventually
 
 Json = dict[str, Any]
