@@ -166,8 +166,8 @@ pytest() { # TIER SECONDS [OPTION…]
     local tier=$1 seconds=$2
     shift 2
     say "$tier"
-    (cd tests && timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider --junitxml "$results/$tier.xml" \
-        "$tier" "$@")
+    (cd tests && SPRITE_RERUNS=$results/reruns timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider \
+        --reruns 1 --reruns-delay 1 --junitxml "$results/$tier.xml" "$tier" "$@")
 }
 # Two processes at once, each with whole files: these tests wait more than they work.
 if wants daemon; then suite daemon pytest daemon 2100 --numprocesses 2 --dist loadfile; fi

@@ -7,7 +7,8 @@ Usage: scripts/test_summary.py FOLDER
 
 Reads *.tsv (tier, name, passed or failed, reason) and *.xml (JUnit form, from swift test and pytest). A skipped test
 counts as failed: what cannot run here must not look as if it had. Skips for a reason in ALLOWED_SKIPS are printed and
-count as neither.
+count as neither. A test that failed and passed when it was tried again is printed: each is a fault of the test or of
+the system that is still to be found. More than MOST_RERUNS of them are no accident, and fail the run.
 """
 
 import sys
@@ -17,6 +18,20 @@ from pathlib import Path
 
 #: Reasons that lie outside of the machine, by what the test says first.
 ALLOWED_SKIPS = ("network: ",)
+
+#: How many tests may need a second try in one run.
+MOST_RERUNS = 3
+
+
+def from_reruns(path: Path) -> list[tuple[str, str, str]]:
+    """One row of its own if there were too many."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in lines:
+        name, reason = (line.split("\t") + [""])[:2]
+        print(f"tried again: {name}: {reason}")
+    if len(lines) > MOST_RERUNS:
+        return [("tests tried again", "failed", f"{len(lines)}, and {MOST_RERUNS} may be")]
+    return []
 
 
 def from_tsv(path: Path) -> list[tuple[str, str, str]]:
@@ -52,6 +67,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     rows = [row for path in sorted(folder.glob("*.tsv")) for row in from_tsv(path)]
     rows += [row for path in sorted(folder.glob("*.xml")) for row in from_junit(path)]
+    rows += from_reruns(folder / "reruns")
     count = Counter(outcome for _, outcome, _ in rows)
     for name, outcome, reason in rows:
         if outcome != "passed":

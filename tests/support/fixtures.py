@@ -31,6 +31,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.Call
             report.sections.append((title, "\n".join(lines[-12:])))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Leaves a line for each test that is tried again, in the file that SPRITE_RERUNS names: test.sh prints them."""
+    path = os.environ.get("SPRITE_RERUNS")
+    if path and report.outcome == "rerun" and "PYTEST_XDIST_WORKER" not in os.environ:  # type: ignore[comparison-overlap]
+        with Path(path).open("a") as file:
+            file.write(f"{report.nodeid}\t{str(report.longrepr).splitlines()[-1][:200]}\n")
+
+
 _NOISE = '"level":"info","message":"request"'
 _FAILED = pytest.StashKey[bool]()
 _LOGS = pytest.StashKey[dict[str, Path]]()

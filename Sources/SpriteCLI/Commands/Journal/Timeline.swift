@@ -26,7 +26,9 @@ struct Timeline: AsyncParsableCommand {
                     + "sprite.forked,sprite.created,sprite.started,sprite.stopped,sprite.crashed,sprite.destroyed")
         ])
         if let since { query.items.append(.init("since", since)) }
+        // A checkpoint is on record a moment after it was answered: a command that started since may stand before it.
         let records = try await context.client().newestLogs(lines * 2, sprite: name, query).reversed()
+            .enumerated().sorted { ($0.element.time, $0.offset) < ($1.element.time, $1.offset) }.map(\.element)
         var shown: [String] = []
         var ends: [String: API.LogRecord] = [:]
         for command in History.commands(records.filter { $0.event?.hasPrefix("exec.") == true }) {
