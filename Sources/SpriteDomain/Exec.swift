@@ -117,6 +117,9 @@ package struct TooSlow: Error {
 package protocol SessionReader: AnyObject, Sendable {
     /// Waits for the next event; nil after `.exited`. Cancelling the task throws `CancellationError`.
     func next() async throws -> SessionEvent?
+    /// The size of this client's terminal. That of the newest client applies, and when it leaves that of the one
+    /// before; ignored without a terminal.
+    func resize(_ size: TerminalSize)
     /// The client went away. Idempotent. The last detach starts the session's `maxRunAfterDisconnect`.
     func detach()
 }
@@ -130,8 +133,6 @@ package protocol ExecSession: AnyObject, Sendable {
     func writeInput(_ bytes: ByteBuffer) async throws
     /// Ends standard input after what is queued. Idempotent; harmless after the end or without input.
     func closeInput()
-    /// Sets the terminal's size; ignored without a terminal.
-    func resize(_ size: TerminalSize)
     /// Signals the command's process group; with a terminal the foreground group. Harmless after the end.
     func signal(_ number: Int32)
     /// Waits until the command has ended.

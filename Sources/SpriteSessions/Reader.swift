@@ -42,13 +42,22 @@ final class Reader: SessionReader {
         }
     }
 
+    func resize(_ size: TerminalSize) {
+        let applied = session.state.withLock { state in
+            state.readers[id]?.terminalSize = size
+            return state.applyTerminalSize()
+        }
+        if let applied { session.tell { $0.resize(applied) } }
+    }
+
     func detach() {
-        let (wasAttached, waiter) = session.state.withLock { state in
+        let (wasAttached, waiter, size) = session.state.withLock { state in
             state.cutOff.remove(id)
             let reader = state.readers.removeValue(forKey: id)
-            return (reader != nil, reader?.waiter)
+            return (reader != nil, reader?.waiter, state.applyTerminalSize())
         }
         waiter?.resume(.failure(CancellationError()))
+        if let size { session.tell { $0.resize(size) } }
         if wasAttached { session.tell { $0.detached() } }
     }
 

@@ -71,14 +71,6 @@ package final class Session: ExecSession {
         if isNews { tell { $0.input?.flush() } }
     }
 
-    package func resize(_ size: TerminalSize) {
-        let isTerminal = state.withLock { state in
-            if state.info.isTerminal { state.info.terminalSize = size }
-            return state.info.isTerminal
-        }
-        if isTerminal { tell { $0.resize(size) } }
-    }
-
     package func signal(_ number: Int32) { tell { $0.signal(number) } }
 
     package func waitForExit() async throws -> ExitStatus {

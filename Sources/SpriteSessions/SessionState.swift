@@ -27,6 +27,8 @@ struct SessionState {
         /// The stream to look at first, so that neither starves.
         var turn = 0
         var hasExit = false
+        /// Of its terminal; nil until it says so.
+        var terminalSize: TerminalSize?
         var waiter: Waiter<Void>?
     }
 
@@ -162,7 +164,17 @@ struct SessionState {
             offsets: streams.map {
                 $0.end - $0.start > furthest ? $0.end - Int64(Limits.scrollbackBytesMax) : $0.start
             })
+        // Whoever started the command said it with the request.
+        if id == 0 { readers[id]?.terminalSize = info.terminalSize }
         return id
+    }
+
+    /// Makes the newest client's size the terminal's. Returns it if that is a change; the size stays when nobody is left.
+    mutating func applyTerminalSize() -> TerminalSize? {
+        let newest = readers.filter { $0.value.terminalSize != nil }.max { $0.key < $1.key }
+        guard info.isTerminal, let size = newest?.value.terminalSize, size != info.terminalSize else { return nil }
+        info.terminalSize = size
+        return size
     }
 
     mutating func step(_ id: Int, bytesMax: Int) -> Step {

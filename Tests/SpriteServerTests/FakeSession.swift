@@ -128,7 +128,7 @@ final class FakeSession: ExecSession {
 
     func closeInput() { if command == "cat" { finish(.exited(0)) } }
 
-    func resize(_ size: TerminalSize) {
+    fileprivate func resize(_ size: TerminalSize) {
         state.withLockedValue { $0.sizes.append(size) }
         emit(.stdout, "size \(size.rows)x\(size.columns)\n")
     }
@@ -166,6 +166,8 @@ private final class FakeReader: SessionReader {
             await session.change(after: index)
         }
     }
+
+    func resize(_ size: TerminalSize) { session.resize(size) }
 
     func detach() {
         let first = isDetached.withLockedValue { detached in

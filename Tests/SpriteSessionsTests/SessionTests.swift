@@ -125,7 +125,7 @@ struct SessionTests {
                 arguments: ["sh"], environment: [("PS1", "> ")], terminal: TerminalSize(rows: 24, columns: 80),
                 takesInput: true))
         let reader = session.attach()
-        session.resize(TerminalSize(rows: 50, columns: 132))
+        reader.resize(TerminalSize(rows: 50, columns: 132))
         try await session.writeInput(ByteBuffer(string: "stty size; echo $TERM; sleep 100; echo after\n"))
         try await Task.sleep(for: .milliseconds(300))
         session.signal(SIGINT)

@@ -74,6 +74,12 @@ def test_sprites_awake_at_once_are_limited(new_daemon: Callable[..., Daemon]) ->
     api = daemon.api()
     api.call("PUT", f"/v1/sprites/{sleepy}", 200, json={"config": {"freeze_after_seconds": 0}})
     api.call("POST", "/v1/sprites", 429, json={"name": "fourth"})
+    # Who opens the page of one that sleeps is told why it stays so.
+    visitor = {"Host": api.get(third)["url"].removeprefix("http://"), "Accept": "text/html"}
+    page = api.http.get("/", headers=visitor)
+    assert page.status_code == 429 and "<h1>This sprite is asleep and cannot wake</h1>" in page.text
+    assert "--max-awake" in page.text and int(page.headers["retry-after"]) > 0
+    assert api.get(third)["status"] == "cold"
     api.destroy(busy)
     api.create("fourth")
 

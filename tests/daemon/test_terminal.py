@@ -137,6 +137,33 @@ def test_two_clients_see_the_same_terminal(api: Api, sprite: str) -> None:
     asyncio.run(scenario())
 
 
+def test_the_newest_clients_size_applies(api: Api, sprite: str) -> None:
+    async def scenario() -> None:
+        async with on_terminal(api, sprite, "bash", "--norc", "-i", rows=20, cols=70) as first:
+
+            async def becomes(size: str, word: int) -> None:
+                wait = f'until [ "$(stty size)" = "{size}" ]; do sleep 0.05; done; echo got-$(({word}+0))\n'
+                await first.send(wait.encode())
+                await first.read_until(f"got-{word}\r\n".encode())
+
+            await becomes("20 70", 1)
+            async with attach(api, sprite, first.id) as second:
+                # One that has said nothing of a size, such as a reader of the output, changes nothing.
+                await first.control(type="resize", rows=21, cols=71)
+                await becomes("21 71", 2)
+                await second.control(type="resize", rows=30, cols=100)
+                await becomes("30 100", 3)
+                await first.control(type="resize", rows=22, cols=72)
+                await second.control(type="resize", rows=31, cols=101)
+                await becomes("31 101", 4)
+            # The one before has its way again, with what it asked for last.
+            await becomes("22 72", 5)
+            await first.send(b"exit\n")
+            await first.finish(10)
+
+    asyncio.run(scenario())
+
+
 def test_a_command_that_cannot_start_says_so_on_the_terminal(api: Api, sprite: str) -> None:
     async def scenario() -> Result:
         async with on_terminal(api, sprite, "no-such-command") as session:

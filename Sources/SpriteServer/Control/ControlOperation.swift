@@ -82,7 +82,7 @@ final class ControlOperation: ControlTask {
     // MARK: Input
 
     func obey(_ bytes: ByteBuffer) -> Bool {
-        service.obey(bytes, session) { lastSignal.withLockedValue { $0 = .now } }
+        service.obey(bytes, session, reader) { lastSignal.withLockedValue { $0 = .now } }
     }
 
     /// Takes the input of every client: with a stream byte in front or without, and control messages in binary frames.

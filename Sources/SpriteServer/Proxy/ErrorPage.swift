@@ -9,13 +9,14 @@ import SpriteAPI
 struct ErrorPage {
     let html: ByteBuffer
 
-    init(_ reply: ErrorReply) {
+    /// - Parameter isAsleep: The sprite sleeps and cannot wake.
+    init(_ reply: ErrorReply, isAsleep: Bool) {
         let title =
             switch reply.status {
+            case _ where isAsleep: "This sprite is asleep and cannot wake"
             case .unauthorized: "This sprite is private"
             case .notFound: "There is no such sprite"
             case .badGateway: "Nothing answers in this sprite"
-            case .serviceUnavailable, .gatewayTimeout, .insufficientStorage: "This sprite cannot wake up"
             default: "This sprite cannot answer"
             }
         let hint =

@@ -184,21 +184,23 @@ extension APIService {
             return
         }
         if Task.isCancelled { return }
-        var error = error
+        let isAsleep = error is CannotWake
+        var error = (error as? CannotWake)?.reason ?? error
         if error is NoAnswer || error is ChannelError || error is IOError || error is HTTPParserError {
             error = SpriteError(.badGateway, "the server in the sprite closed the connection without an answer")
         }
         let reply = ErrorReply(error, requestID: exchange.id, logger: logger)
-        var headers: HTTPHeaders = ["cache-control": "no-store"]
+        var headers = reply.headers
+        headers.add(name: "cache-control", value: "no-store")
         // A browser asks for the password then: the user is `bearer`, the password the token.
         if reply.status == .unauthorized { headers.add(name: "www-authenticate", value: #"Basic realm="sprite""#) }
-        if reply.status == .serviceUnavailable { headers.add(name: "retry-after", value: "1") }
+        if reply.status == .serviceUnavailable, !headers.contains(name: "retry-after") { headers.add(name: "retry-after", value: "1") }
         do {
             guard exchange.head.headers["accept"].contains(where: { $0.lowercased().contains("text/html") }) else {
                 return try await exchange.send(reply.status, json: reply.body, headers)
             }
             headers.add(name: "content-type", value: "text/html; charset=utf-8")
-            try await exchange.send(reply.status, headers, body: ErrorPage(reply).html)
+            try await exchange.send(reply.status, headers, body: ErrorPage(reply, isAsleep: isAsleep).html)
         } catch {
             logger.debug("page not sent", metadata: ["error": "\(error)"])
         }

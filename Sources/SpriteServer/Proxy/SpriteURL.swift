@@ -15,6 +15,11 @@ struct SpriteTarget: Sendable {
     let port: Int
 }
 
+/// Why a sprite stays asleep although somebody wants its page.
+struct CannotWake: Error {
+    let reason: SpriteError
+}
+
 /// What requests to sprites' URLs need: the sprite, the right to use it, and a connection to its service.
 extension APIService {
     /// Where requests go if no service says otherwise.
@@ -47,10 +52,15 @@ extension APIService {
 
     /// Wakes the sprite and connects; `kept` is used again if it still fits.
     ///
-    /// Throws `.badGateway` if nothing listens, and what keeps the sprite from waking.
+    /// Throws `.badGateway` if nothing listens, and ``CannotWake``.
     func target(_ name: SpriteName, kept: SpriteTarget? = nil, on eventLoop: any EventLoop) async throws -> SpriteTarget
     {
-        let use = try await control.use(name)
+        let use: any SpriteUse
+        do {
+            use = try await control.use(name)
+        } catch let error as SpriteError where error.code != .notFound {
+            throw CannotWake(reason: error)
+        }
         let port = try await configuration.services?.httpPort(name) ?? Self.defaultPort
         if let kept, kept.use.id == use.id, kept.use.processID == use.processID, kept.port == port,
             await kept.connection.isIdle()

@@ -34,7 +34,7 @@ struct ExecSocket: Sendable {
         let reader = session.attach()
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                if await pumpInput(connection, session) == .connectionLost {
+                if await pumpInput(connection, session, reader) == .connectionLost {
                     connection.channel.close(promise: nil)
                 }
             }
@@ -94,12 +94,14 @@ struct ExecSocket: Sendable {
         case connectionLost
     }
 
-    private func pumpInput(_ connection: WebSocketConnection, _ session: any ExecSession) async -> InputEnd {
+    private func pumpInput(
+        _ connection: WebSocketConnection, _ session: any ExecSession, _ reader: any SessionReader
+    ) async -> InputEnd {
         do {
             for try await message in connection.inbound {
                 switch message {
                 case .binary(let bytes): try await takeInput(bytes, session)
-                case .text(let bytes): service.obey(bytes, session)
+                case .text(let bytes): service.obey(bytes, session, reader)
                 case .closed: return .peerClosed
                 }
             }

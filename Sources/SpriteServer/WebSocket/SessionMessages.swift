@@ -97,7 +97,9 @@ extension APIService {
     ///
     /// - Returns: Whether it was one.
     @discardableResult
-    func obey(_ bytes: ByteBuffer, _ session: any ExecSession, onSignal: () -> Void = {}) -> Bool {
+    func obey(
+        _ bytes: ByteBuffer, _ session: any ExecSession, _ reader: any SessionReader, onSignal: () -> Void = {}
+    ) -> Bool {
         guard bytes.readableBytes <= 64 << 10,
             let message = try? JSONBody.decode(API.TextMessage.self, from: bytes)
         else { return false }
@@ -106,7 +108,7 @@ extension APIService {
             guard let columns = message.columns.flatMap(UInt16.init(exactly:)), columns > 0,
                 let rows = message.rows.flatMap(UInt16.init(exactly:)), rows > 0
             else { return true }
-            session.resize(TerminalSize(rows: rows, columns: columns))
+            reader.resize(TerminalSize(rows: rows, columns: columns))
             return true
         case "signal":
             guard let number = message.signal.flatMap(API.SignalName.number) else { return true }
