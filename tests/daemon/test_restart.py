@@ -4,12 +4,14 @@
 
 import asyncio
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
 
 from support.api import Api
 from support.daemon import Daemon
 from support.exec import Result, attach, open_exec, run, shell
+from support.host import subvolumes
 from support.wait import eventually
 
 PRINTER = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; echo error $i >&2; sleep {pause}; done; exit 9"
@@ -198,3 +200,29 @@ def test_the_state_of_the_machine_survives_a_restart(new_daemon: Callable[..., D
     assert run(api, "one", "ping", "-c1", "-W2", "127.0.0.1").code == 0
     api.restore("one", "v1")
     assert shell(api, "one", "cat file") == "disk\n"
+
+
+def test_a_disk_without_a_row_is_reported_and_stays(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    identity = api.create("lost")["id"]
+    shell(api, "lost", "echo precious > file")
+    api.checkpoint("lost")
+    pool = daemon.data_directory / "pool"
+    disks = [path for path in subvolumes(daemon.pid, pool) if identity.removeprefix("sprite-") in path]
+    assert disks
+    daemon.kill()
+    # As after a registry that came back from an older backup.
+    with sqlite3.connect(daemon.data_directory / "registry.db") as registry:
+        registry.execute("PRAGMA foreign_keys = ON")
+        assert registry.execute("DELETE FROM sprites WHERE name = 'lost'").rowcount == 1
+    registry.close()
+    daemon.start()
+    api = daemon.api()
+    assert api.all_sprites() == []
+    line = next(line for line in daemon.log.read_text().splitlines() if "belongs to no known sprite" in line)
+    assert '"level":"error"' in line and identity.removeprefix("sprite-") in line
+    assert [path for path in subvolumes(daemon.pid, pool) if path in disks] == disks
+    # The name is free, and the new sprite has nothing to do with it.
+    assert api.create("lost")["id"] != identity
+    assert shell(api, "lost", "ls") == ""
