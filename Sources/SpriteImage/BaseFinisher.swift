@@ -26,6 +26,7 @@ struct BaseFinisher {
         for folder in ["/var/lib/docker", "/var/lib/containers"] { try tree.makeDirectory(folder, mode: 0o710) }
         try addUser()
         try addSudo()
+        try addPath()
         // PID 1 writes these at every start.
         for file in ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"] { tree.remove(file) }
         for path in ["/.dockerenv", "/etc/machine-id"] { tree.remove(path) }
@@ -84,7 +85,31 @@ struct BaseFinisher {
     private func addSudo() throws {
         guard tree.exists("/usr/bin/sudo") || tree.exists("/etc/sudoers") else { return }
         try tree.makeDirectory("/etc/sudoers.d", mode: 0o750)
-        try tree.write("/etc/sudoers.d/\(Self.user)", "\(Self.user) ALL=(ALL:ALL) NOPASSWD:ALL\n", mode: 0o440)
+        try tree.write(
+            "/etc/sudoers.d/\(Self.user)",
+            """
+            \(Self.user) ALL=(ALL:ALL) NOPASSWD:ALL
+            Defaults secure_path="\(Self.ownCommands):/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+            """, mode: 0o440)
+    }
+
+    /// The sprite's own commands and those of its language runtimes: first on the PATH of every command, so of a login
+    /// shell's and of root's by sudo as well, which begin with a PATH of their own.
+    private static let ownCommands = "/.sprite/bin"
+
+    private func addPath() throws {
+        guard tree.exists("/etc/profile") else { return }
+        try tree.makeDirectory("/etc/profile.d", mode: 0o755)
+        try tree.write(
+            "/etc/profile.d/\(Self.user).sh",
+            """
+            case ":$PATH:" in
+            *:\(Self.ownCommands):*) ;;
+            *) export PATH="\(Self.ownCommands):$PATH" ;;
+            esac
+
+            """)
     }
 
     private func lines(_ path: String) -> [String] {

@@ -61,6 +61,12 @@ def test_every_command_speaks_json(api: Api, sprite: str) -> None:
     assert undone.code in (0, 1, 137), undone
 
 
+def test_every_kind_of_shell_finds_it(api: Api, sprite: str) -> None:
+    for shell_of in (["sh", "-c"], ["bash", "-lc"], ["sudo", "sh", "-c"], ["sudo", "bash", "-lc"], ["sudo", "su", "-", "sprite", "-c"]):
+        found = run(api, sprite, *shell_of, "command -v sprite-env")
+        assert found.stdout == b"/.sprite/bin/sprite-env\n", (shell_of, found)
+
+
 def test_diff_in_all_forms(api: Api, sprite: str) -> None:
     shell(api, sprite, "echo one > file; echo long enough to be known again > old; mkdir dir")
     env(api, sprite, "checkpoints", "create")

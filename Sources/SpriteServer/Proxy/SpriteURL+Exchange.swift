@@ -194,7 +194,9 @@ extension APIService {
         headers.add(name: "cache-control", value: "no-store")
         // A browser asks for the password then: the user is `bearer`, the password the token.
         if reply.status == .unauthorized { headers.add(name: "www-authenticate", value: #"Basic realm="sprite""#) }
-        if reply.status == .serviceUnavailable, !headers.contains(name: "retry-after") { headers.add(name: "retry-after", value: "1") }
+        if reply.status == .serviceUnavailable, !headers.contains(name: "retry-after") {
+            headers.add(name: "retry-after", value: "1")
+        }
         do {
             guard exchange.head.headers["accept"].contains(where: { $0.lowercased().contains("text/html") }) else {
                 return try await exchange.send(reply.status, json: reply.body, headers)
