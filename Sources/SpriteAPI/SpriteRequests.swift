@@ -65,6 +65,61 @@ extension API {
         public init(runtimes: String? = nil) { self.runtimes = runtimes }
     }
 
+    /// The answer to `POST /v1/sprites/{name}/restart`.
+    public struct SpriteRestart: Codable, Sendable {
+        /// The sprite's name.
+        public var spriteName: String
+        /// What runs it: the sprite's id, here.
+        public var machineID: String
+        /// A sentence for people.
+        public var message: String
+
+        /// An answer that says what was done.
+        public init(spriteName: String, machineID: String, message: String) {
+            self.spriteName = spriteName
+            self.machineID = machineID
+            self.message = message
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case spriteName = "sprite_name"
+            case machineID = "machine_id"
+            case message
+        }
+    }
+
+    /// The answer to `GET /v1/sprites/{name}/check`.
+    public struct SpriteCheck: Codable, Sendable {
+        /// The sprite's name.
+        public var spriteName: String
+        /// The sprite's id.
+        public var spriteID: String
+        /// `running`, `warm` or `cold`.
+        public var status: String
+        /// Why it is in that state, for people.
+        public var reason: String?
+        /// RFC 3339.
+        public var checkedAt: String
+        /// How long the look took, such as `35µs`.
+        public var elapsed: String?
+
+        /// What was found.
+        public init(spriteName: String, spriteID: String, status: String, checkedAt: String) {
+            self.spriteName = spriteName
+            self.spriteID = spriteID
+            self.status = status
+            self.checkedAt = checkedAt
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case spriteName = "sprite_name"
+            case spriteID = "sprite_id"
+            case status, reason
+            case checkedAt = "checked_at"
+            case elapsed
+        }
+    }
+
     /// The body of `POST /v1/sprites/{name}/fork` (an addition of this server).
     public struct ForkSprite: Codable, Sendable {
         /// The new sprite's name.

@@ -28,6 +28,12 @@ package protocol SpriteControl: Sendable {
     ///
     /// - Parameter runtimes: `none`, `NAME` or `NAME@VERSION`; nil: the version in use of the layer that it has.
     func upgrade(_ name: SpriteName, runtimes: String?) async throws -> SpriteView
+    /// Puts the sprite to sleep now: what runs is asked to end, and killed after a while. The next use starts it again.
+    ///
+    /// Throws `.conflict` while a restore runs.
+    func stop(_ name: SpriteName) async throws -> SpriteView
+    /// Stops the sprite and starts it again. Throws `.conflict` while a restore runs.
+    func restart(_ name: SpriteName) async throws -> SpriteView
     /// Kills what runs and deletes the sprite with its checkpoints. Returns when name and host are free of it.
     func destroy(_ name: SpriteName) async throws
     /// A new sprite from a checkpoint of `source`, or from its state of now. Copies limits, environment and labels.

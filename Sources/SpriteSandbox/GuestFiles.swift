@@ -23,6 +23,45 @@ struct GuestFiles: Sendable {
 
     func checkpoint(_ id: SpriteID, _ name: String) -> String { "\(folder(id))/checkpoints/\(name)" }
 
+    /// Programs that clients of the API expect by these names.
+    private static let scripts = [
+        (
+            "sprite-console",
+            #"""
+            #!/bin/sh
+            # The login shell of the user; /bin/sh is what every base has.
+            for s in "$SHELL" /bin/bash /bin/sh; do [ -x "$s" ] && exec "$s" -l "$@"; done
+
+            """#
+        ),
+        (
+            "sprite-browser",
+            #"""
+            #!/bin/sh
+            # Asks whoever shows this terminal to open a page, and to forward ports for it.
+            if [ $# -lt 1 ]; then
+                echo "Usage: sprite-browser URL [PORT...]" >&2
+                exit 2
+            fi
+            url=$1
+            shift
+            case $url in
+            http://* | https://*) ;;
+            *)
+                echo "sprite-browser: not a web address: $url" >&2
+                exit 2
+                ;;
+            esac
+            if ! (: >/dev/tty) 2>/dev/null; then
+                echo "sprite-browser: no terminal; open $url yourself" >&2
+                exit 1
+            fi
+            printf '\033]9999;browser-open;%s;%s\033\\' "$url" "$(IFS=,; echo "$*")" >/dev/tty
+
+            """#
+        ),
+    ]
+
     /// Copies the program once for all sprites. Sandboxes of an earlier daemon go on with the copy they were given.
     func prepare(binary: String) throws {
         try makeDirectory(shared)
@@ -38,6 +77,11 @@ struct GuestFiles: Sendable {
         let owner = UserMapping.hostFirst
         try makeDirectory(programs, owner: owner)
         try copyProgram(from: binary, to: "\(programs)/sprite-env")
+        for (name, text) in Self.scripts {
+            let path = "\(programs)/\(name)"
+            try writeFileAtomically(path, text, mode: 0o755)
+            try system("set owner of \(path)") { chown(path, owner, owner) }
+        }
         try makeDirectory("\(runDirectory)/guests", mode: 0o711)
         try makeDirectory("\(runDirectory)/texts")
         let texts = [("version.txt", guestVersion + "\n"), ("network.json", #"{"rules":[]}"# + "\n")]

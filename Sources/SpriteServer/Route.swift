@@ -15,6 +15,9 @@ enum Route: Sendable, Equatable {
     case sprites
     case sprite(String)
     case upgrade(String)
+    case stop(String)
+    case restart(String)
+    case check(String)
     case fork(String)
     case base(String)
     case exec(String)
@@ -66,6 +69,9 @@ enum Route: Sendable, Equatable {
         switch (rest.count, rest.first) {
         case (0, _): self = .sprite(name)
         case (1, "upgrade"): self = .upgrade(name)
+        case (1, "stop"): self = .stop(name)
+        case (1, "restart"): self = .restart(name)
+        case (1, "check"): self = .check(name)
         case (1, "fork"): self = .fork(name)
         case (1, "base"): self = .base(name)
         case (1, "exec"): self = .exec(name)
@@ -105,14 +111,14 @@ enum Route: Sendable, Equatable {
     /// The methods that a path has; empty where every method gets the same 404.
     var methods: [String] {
         switch self {
-        case .health, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs, .trace:
+        case .health, .check, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs, .trace:
             ["GET", "HEAD"]
         case .mcp: ["POST", "DELETE"]
         case .logQuery: ["POST"]
         case .sprites: ["GET", "HEAD", "POST"]
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]
-        case .upgrade, .fork, .base, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
+        case .upgrade, .stop, .restart, .fork, .base, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
         case .tasks: ["GET", "HEAD", "POST", "PUT"]
         case .task: ["GET", "HEAD", "PUT", "DELETE"]
         case .attempt, .race, .bisect: ["POST"]

@@ -52,6 +52,16 @@ public struct Sprite: Sendable {
         _ = try await http.send(.DELETE, path, timeout: requestTimeout)
     }
 
+    /// Puts it to sleep now: what runs is asked to end, and killed after 5 s. The next use starts it again.
+    public func stop() async throws {
+        _ = try await http.send(.POST, path + "/stop", timeout: requestTimeout)
+    }
+
+    /// Stops it and starts it again.
+    public func restart() async throws {
+        _ = try await http.send(.POST, path + "/restart", timeout: requestTimeout)
+    }
+
     /// Gives it another version of its language runtimes from its next start on.
     ///
     /// - Parameter runtimes: `none`, `NAME` or `NAME@VERSION`; nil means the version in use of the layer that it has.

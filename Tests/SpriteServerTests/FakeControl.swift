@@ -84,6 +84,10 @@ final class FakeControl: SpriteControl {
         }
     }
 
+    func stop(_ name: SpriteName) async throws -> SpriteView { try await get(name) }
+
+    func restart(_ name: SpriteName) async throws -> SpriteView { try await get(name) }
+
     func upgrade(_ name: SpriteName, runtimes: String?) async throws -> SpriteView { try await get(name) }
 
     func fork(_ source: SpriteName, to name: SpriteName, checkpoint: CheckpointID?) async throws -> SpriteView {

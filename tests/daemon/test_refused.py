@@ -163,7 +163,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
 }  # fmt: skip
 #: Of these nothing can be wrong but who asks, for what sprite, and how.
 PLAIN = {
-    "getHealth", "getSprite", "destroySprite", "upgradeSprite", "exec", "listCheckpoints", "listServices", "listTasks",
+    "getHealth", "getSprite", "destroySprite", "upgradeSprite", "stopSprite", "restartSprite", "checkSprite", "exec", "listCheckpoints", "listServices", "listTasks",
     "getCheckpointsPolicy", "deleteCheckpointsPolicy", "listNetworkContacts", "suggestNetworkPolicy", "getMetrics",
     "getNetworkPolicy", "getPrivilegesPolicy", "deletePrivilegesPolicy", "getResourcesPolicy", "deleteResourcesPolicy",
 }  # fmt: skip

@@ -5,11 +5,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from support.api import Api
+from support.cli import Cli
 from support.daemon import Daemon
 from support.exec import open_exec, shell
 from support.fixtures import fresh_name
+from support.logs import events
 from support.wait import eventually
 
 QUICK = {"freeze_after_seconds": 1, "stop_after_seconds": 2}
@@ -85,3 +88,25 @@ def test_frozen_sprites_make_room_when_memory_is_short(new_daemon: Callable[...,
     stopped = [line for line in daemon.log.read_text().splitlines() if "memory was short" in line]
     assert [name for line in stopped for name in (older, newer) if name in line] == [older, newer]
     assert shell(api, older, "echo awake again") == "awake again\n"
+
+
+def test_stop_restart_and_check(daemon: Daemon, api: Api, sprite: str, tmp_path: Path) -> None:
+    cli = Cli(daemon, tmp_path)
+    check = api.call("GET", f"/v1/sprites/{sprite}/check").json()
+    assert (check["sprite_name"], check["sprite_id"], check["status"]) == (sprite, api.get(sprite)["id"], "running")
+    shell(api, sprite, "echo kept > file; (trap 'echo asked > ended; exit' TERM; while :; do sleep 0.1; done) >/dev/null 2>&1 &")
+    api.call("PUT", f"/v1/sprites/{sprite}/services/tick?duration=0s", json={"cmd": "sleep", "args": ["1000"]})
+    assert b"stopped" in cli("stop", sprite).stderr
+    # Looking does not wake it.
+    check = api.call("GET", f"/v1/sprites/{sprite}/check").json()
+    assert (check["status"], check["reason"]) == ("cold", "stopped on request")
+    assert api.call("POST", f"/v1/sprites/{sprite}/stop").json()["status"] == "cold"
+    assert shell(api, sprite, "cat file ended") == "kept\nasked\n"
+    shell(api, sprite, "touch /tmp/gone")
+    assert b"restarted" in cli("restart", "-s", sprite).stderr
+    assert shell(api, sprite, "ls -A /tmp; cat file") == "kept\n"
+    answer = api.call("POST", f"/v1/sprites/{sprite}/restart").json()
+    assert answer["sprite_name"] == sprite and answer["machine_id"] == check["sprite_id"]
+    assert api.get(sprite)["status"] == "running"
+    eventually(lambda: api.call("GET", f"/v1/sprites/{sprite}/services/tick").json()["state"]["status"] == "running", "it runs")
+    eventually(lambda: len(events(api, sprite, event="sprite.stopped")) == 3, "every stop is on record")

@@ -5,7 +5,7 @@
 import asyncio
 
 from support.api import Api
-from support.exec import Result, Session, attach, open_exec
+from support.exec import Result, Session, attach, open_exec, run
 from support.wait import eventually
 
 
@@ -172,3 +172,17 @@ def test_a_command_that_cannot_start_says_so_on_the_terminal(api: Api, sprite: s
     result = asyncio.run(scenario())
     assert result.code == 127
     assert b"no-such-command" in result.stdout
+
+
+def test_the_helpers_that_clients_expect(api: Api, sprite: str) -> None:
+    async def scenario() -> None:
+        async with on_terminal(api, sprite, "sprite-console") as session:
+            await session.send(b"shopt -q login_shell && echo login-$((1+1))\n")
+            await session.read_until(b"login-2\r\n")
+            await session.send(b"sprite-browser http://localhost:3000/x 3000 4000; exit\n")
+            await session.read_until(b"\x1b]9999;browser-open;http://localhost:3000/x;3000,4000\x1b\\")
+            await session.finish(10)
+
+    asyncio.run(scenario())
+    assert run(api, sprite, "sprite-browser").code == 2
+    assert b"open http://x yourself" in run(api, sprite, "sprite-browser", "http://x").stderr

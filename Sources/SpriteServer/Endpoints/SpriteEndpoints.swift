@@ -81,6 +81,29 @@ extension APIService {
         try await exchange.send(.noContent)
     }
 
+    func stopSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        try await exchange.send(json: wire(try await control.stop(name)))
+    }
+
+    func restartSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        let view = try await control.restart(name)
+        try await exchange.send(
+            json: API.SpriteRestart(
+                spriteName: name.rawValue, machineID: "sprite-\(view.sprite.id)", message: "sprite '\(name)' runs again"))
+    }
+
+    /// Looks without waking it.
+    func checkSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
+        let start = ContinuousClock.now
+        let view = try await control.get(name)
+        var check = API.SpriteCheck(
+            spriteName: name.rawValue, spriteID: "sprite-\(view.sprite.id)", status: view.status.rawValue,
+            checkedAt: Timestamp.now().text)
+        check.reason = view.reason
+        check.elapsed = "\((ContinuousClock.now - start) / .microseconds(1))µs"
+        try await exchange.send(json: check)
+    }
+
     func forkSprite(_ exchange: Exchange, _ name: SpriteName) async throws {
         let body = try await exchange.requiredBody(API.ForkSprite.self)
         let checkpoint = try body.checkpoint.flatMap { $0.isEmpty ? nil : try checkpointID($0, of: name) }
