@@ -17,7 +17,8 @@ struct SpriteCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Sprites",
                 subcommands: [
-                    Create.self, List.self, Use.self, Info.self, Destroy.self, Fork.self, Stop.self, Restart.self, Upgrade.self, URLGroup.self,
+                    Create.self, List.self, Use.self, Info.self, Destroy.self, Fork.self, Stop.self, Restart.self,
+                    Upgrade.self, URLGroup.self,
                 ]),
             CommandGroup(
                 name: "Commands in a sprite",

@@ -111,7 +111,8 @@ enum Route: Sendable, Equatable {
     /// The methods that a path has; empty where every method gets the same 404.
     var methods: [String] {
         switch self {
-        case .health, .check, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs, .trace:
+        case .health, .check, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs,
+            .trace:
             ["GET", "HEAD"]
         case .mcp: ["POST", "DELETE"]
         case .logQuery: ["POST"]

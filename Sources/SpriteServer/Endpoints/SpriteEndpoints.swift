@@ -89,7 +89,8 @@ extension APIService {
         let view = try await control.restart(name)
         try await exchange.send(
             json: API.SpriteRestart(
-                spriteName: name.rawValue, machineID: "sprite-\(view.sprite.id)", message: "sprite '\(name)' runs again"))
+                spriteName: name.rawValue, machineID: "sprite-\(view.sprite.id)", message: "sprite '\(name)' runs again"
+            ))
     }
 
     /// Looks without waking it.
