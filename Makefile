@@ -2,7 +2,7 @@
 # Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
 .DEFAULT_GOAL := help
 .PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk machine-test bench \
-	bench-sdk bench-runtimes fuzz soak docs-check clean
+	bench-sdk bench-runtimes languages fuzz soak docs-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-sdk: ## what the client libraries cost, against SPRITES_API_URL with SPRIT
 
 bench-runtimes: ## first and later use of a layer's languages; LAYER=published folder, BASE_TAR=its base (root)
 	.build-venv/bin/python scripts/bench_runtimes.py --layer $(LAYER) --base-tar $(BASE_TAR)
+
+languages: ## every language of the default layer in new sprites, and its installers; LAYER, BASE_TAR if there (root)
+	scripts/languages.sh
 
 fuzz: ## the decoders of hostile bytes under libFuzzer; SECONDS=300
 	scripts/fuzz.sh $(SECONDS)

@@ -127,6 +127,12 @@ package actor RuntimesMounts: RuntimesDriver {
         }
         do {
             let process = try launch(id)
+            // A look into a mount that nobody serves does not end, and cannot be killed, until the descriptor is let go.
+            let guardian = Task {
+                while process.isRunning { try await Task.sleep(for: .milliseconds(100)) }
+                keeper.end()
+            }
+            defer { guardian.cancel() }
             let deadline = ContinuousClock.now + .seconds(Self.startSeconds)
             // JuiceFS hands the descriptor over once the kernel has spoken to it, and is ready when the root is there.
             while try await blocking({ keeper.descriptor == nil || access("\(target)/root", F_OK) != 0 }) {
