@@ -16,6 +16,7 @@ from support.api import Api
 from support.daemon import Daemon
 from support.exec import Result, run
 from support.objectstore import ObjectStore
+from support.relays import LateClock
 from support.wait import eventually
 
 # Numbers do not repeat: each file is an object, or several, of its own.
@@ -171,6 +172,32 @@ def test_what_cannot_be_read_is_named(far: Daemon, built: tuple[Daemon, str], s3
     api = far.api()
     api.create("far")
     fails("chunks/", "refuses the signature; check AWS_SECRET_ACCESS_KEY")
+
+
+def test_a_clock_that_is_wrong_is_named(
+    built: tuple[Daemon, str], s3: ObjectStore, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon, version = built
+    daemon.tool("runtimes", "publish", version, "--to", *place(s3))
+    clock = LateClock(s3.ports["s3"])
+    way = ["s3://layers/some/where", "--endpoint", f"http://127.0.0.1:{clock.port}"]
+    far = new_daemon()
+    clock.is_late = True
+    refused = far.tool("runtimes", "pull", version, "--from", *way, expect=1)
+    assert "differs from this host's; set the time of both" in refused
+    clock.is_late = False
+    far.tool("runtimes", "pull", version, "--from", *way)
+    far.tool("runtimes", "use", version)
+    api = far.api()
+    api.create("far")
+    clock.is_late = True
+    assert b"Input/output error" in read(api, "other").stderr
+    eventually(
+        lambda: any(version in text and "chunks/" in text and "set the time of both" in text for text in why(api)),
+        f"the journal names the clock: {why(api)}", 20)  # fmt: skip
+    clock.is_late = False
+    assert read(api, "other").code == 0
+    clock.close()
 
 
 def end_juicefs(daemon: Daemon) -> None:

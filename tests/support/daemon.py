@@ -50,15 +50,15 @@ class Daemon:
         assert self.process is not None, "the daemon was not started"
         return self.process.pid
 
-    def tool(self, *arguments: str, timeout: float = 300) -> str:
-        """Runs another command of `sprited` on this data directory."""
+    def tool(self, *arguments: str, timeout: float = 300, expect: int = 0) -> str:
+        """Runs another command of `sprited` on this data directory; for an `expect`ed failure returns what it said."""
         command = [str(programs.sprited()), *arguments, "--data-dir", str(self.data_directory)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
         with self.log.open("a") as log:
             # Not what it printed on standard output: that may be the token.
             log.write(f"$ {' '.join(command)}\n{done.stderr}")
-        assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
-        return done.stdout
+        assert done.returncode == expect, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
+        return done.stdout if expect == 0 else done.stderr
 
     def import_base(self, tar: Path, name: str = "default", init: str | None = None) -> None:
         self.tool("base", "import", "--name", name, *(["--init", init] if init else []), str(tar))

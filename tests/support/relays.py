@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""What may lie between a client and the daemon: something that ends TLS, and an HTTP proxy."""
+"""What may lie between a client and a server: something that ends TLS, an HTTP proxy, a slow way, a wrong clock."""
 
 import queue
 import random
+import re
 import select
 import socket
 import ssl
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 #: A name that only the proxy knows, so that what arrives came through it.
@@ -87,6 +89,36 @@ def dialled(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+class LateClock(Relay):
+    """Dates the requests of S3 back while `is_late`, as if the clock of whoever signs them were two hours slow.
+
+    The signature does not fit then either, but a server looks at the time first.
+    """
+
+    DATE = re.compile(rb"(?i)(x-amz-date: )(\d{8}T\d{6}Z)")
+
+    def __init__(self, server: int) -> None:
+        self.server, self.is_late = server, False
+        super().__init__()
+
+    def _shifted(self, found: "re.Match[bytes]") -> bytes:
+        form = "%Y%m%dT%H%M%SZ"
+        then = datetime.strptime(found[2].decode(), form) - timedelta(hours=2)
+        return found[1] + then.strftime(form).encode()
+
+    def handle(self, peer: socket.socket) -> None:
+        server = dialled(self.server)
+
+        def answers() -> None:
+            while data := server.recv(65536):
+                peer.sendall(data)
+
+        threading.Thread(target=answers, daemon=True).start()
+        while data := peer.recv(65536):
+            server.sendall(self.DATE.sub(self._shifted, data) if self.is_late else data)
+        server.close()
 
 
 class TLSEnd(Relay):
