@@ -45,7 +45,7 @@ struct BenchCommand: AsyncParsableCommand {
     @Option(help: "Checkpoints of one sprite for the rows with many.")
     var checkpoints = 500
 
-    @Option(help: "GiB on the disk for the rows with a large one.")
+    @Option(name: .customLong("disk-gib"), help: "GiB on the disk for the rows with a large one.")
     var diskGiB = 5
 
     @Option(name: .customLong("silent-url"), help: "Base URL of a second daemon, which records no output.")
