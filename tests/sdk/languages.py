@@ -167,10 +167,6 @@ OUTLINE = [
     "Install", "Sprites", "Commands", "Sessions", "Files", "Checkpoints", "Services, policy and ports", "Logs",
     "Connections", "Errors", "Examples",
 ]  # fmt: skip
-#: Verbs that a library does not have; vectors that use them are left out for it.
-LACKS = {"swift": {"files.upload", "files.download"}}
-#: Libraries that go through no HTTP proxy.
-NO_PROXY = {"swift"}
 VERSIONS = {
     "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
     "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),
