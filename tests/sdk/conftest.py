@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         metafunc.parametrize(("language", "vector"), pairs, scope="session")
     elif "language" in names and "language" not in own:
-        metafunc.parametrize("language", languages.chosen(packaged=True), scope="session")
+        metafunc.parametrize("language", languages.chosen(), scope="session")
 
 
 @pytest.fixture(scope="session")
