@@ -16,7 +16,7 @@ release: ## release build of sprited, sprite and sprite-env
 	scripts/build.sh guest
 
 fmt: ## format the Swift sources
-	swift format format --in-place --recursive Sources Tests Package.swift
+	swift format format --in-place --recursive Sources Tests sdks/swift Package.swift
 
 check: ## formatter, tidy and shell checks; quick
 	scripts/lint.sh

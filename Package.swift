@@ -159,7 +159,7 @@ let package = Package(
                 "SpriteServer", "SpriteAPI", "SpriteDomain", nioCore, nioEmbedded, nioPosix, nioHTTP1, nioWebSocket,
                 logging, serviceLifecycle, asyncHTTPClient,
             ]),
-        tests("SpritesTests", ["Sprites", "SpriteAPI", nioCore, nioPosix, nioHTTP1, nioWebSocket]),
+        tests("SpritesTests", ["Sprites", "SpriteAPI", nioCore, nioEmbedded]),
         tests("SpriteCLITests", ["SpriteCLI", "Sprites", "SpriteAPI", argumentParser]),
     ]
 )

@@ -9,7 +9,7 @@ find_swift
 
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT
-if swift format lint --strict --recursive Sources Tests Package.swift >"$found" 2>&1; then
+if swift format lint --strict --recursive Sources Tests sdks/swift Package.swift >"$found" 2>&1; then
     exit 0
 fi
 head -n 40 "$found"

@@ -87,12 +87,21 @@ extension API {
             parameters = Query(items)
         }
 
-        /// Writes a message of the server.
+        /// Writes a message; what may be there more than once is a list.
         public func encode(to encoder: any Encoder) throws {
             var object = encoder.container(keyedBy: TextKey.self)
             try object.encode(type, forKey: TextKey("type"))
+            try object.encodeIfPresent(operation, forKey: TextKey("op"))
             try object.encodeIfPresent(id, forKey: TextKey("id"))
-            try object.encodeIfPresent(outcome, forKey: TextKey("args"))
+            guard operation != nil else { return try object.encodeIfPresent(outcome, forKey: TextKey("args")) }
+            var arguments = object.nestedContainer(keyedBy: TextKey.self, forKey: TextKey("args"))
+            for (name, items) in Dictionary(grouping: parameters.items, by: \.name) {
+                if name == "cmd" || name == "env" || items.count > 1 {
+                    try arguments.encode(items.map(\.value), forKey: TextKey(name))
+                } else {
+                    try arguments.encode(items[0].value, forKey: TextKey(name))
+                }
+            }
         }
     }
 

@@ -96,19 +96,29 @@ extension Command {
     /// A code other than 0 is a result, not an error. Cancelling the task ends the connection, and so the command.
     ///
     /// - Parameters:
-    ///   - input: Its standard input.
+    ///   - input: Its standard input; it has none, and reads the end at once, if this is empty.
     ///   - outputBytesMax: Collected output beyond this throws `.outputLimit` and ends the connection.
     /// - Throws: ``SpritesError``; never a result when the connection was lost. `.timeout`, with the output so far, if it
     ///   reached its time limit and was ended.
     public func run(input: [UInt8] = [], outputBytesMax: Int = 64 << 20) async throws -> CommandResult {
-        let running = try await start()
-        defer { running.disconnect() }
+        while true {
+            let running = try await begin(takesInput: !input.isEmpty)
+            defer { running.disconnect() }
+            do {
+                return try await collect(running, input, outputBytesMax)
+            } catch is CommandNotSent {
+                // The server closed the connection while it was kept. What was not sent cannot have run.
+            }
+        }
+    }
+
+    private func collect(
+        _ running: RunningCommand, _ input: [UInt8], _ outputBytesMax: Int
+    ) async throws -> CommandResult {
         let isOverdue = NIOLockedValueBox(false)
         return try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
-            if input.isEmpty {
-                running.closeInput()
-            } else {
+            if !input.isEmpty {
                 group.addTask {
                     do {
                         try await running.write(input)
@@ -178,6 +188,16 @@ extension Command {
 
     /// Starts it and returns a handle to talk to it.
     public func start() async throws -> RunningCommand {
+        while true {
+            do {
+                return try await begin(takesInput: true).greeted()
+            } catch is CommandNotSent {
+                // As above.
+            }
+        }
+    }
+
+    private func begin(takesInput: Bool) async throws -> RunningCommand {
         guard !arguments.isEmpty else {
             throw SpritesError(.invalidRequest, "cannot run a command: it has no arguments")
         }
@@ -185,7 +205,7 @@ extension Command {
         query.environment = options.environment.map { "\($0)=\($1)" }
         query.directory = options.directory
         query.user = options.user
-        query.takesInput = true
+        query.takesInput = takesInput
         query.detachable = options.isDetachable
         query.maxRunAfterDisconnect = options.maxRunAfterDisconnect
         if let terminal = options.terminal {
@@ -193,8 +213,6 @@ extension Command {
             query.rows = terminal.rows
             query.columns = terminal.columns
         }
-        return try await RunningCommand.open(
-            sprite.path + "/exec?" + query.query.encoded, on: sprite.client, isTerminal: options.terminal != nil,
-            isAttach: false)
+        return try await RunningCommand.start(query, in: sprite)
     }
 }

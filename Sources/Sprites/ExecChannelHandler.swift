@@ -3,8 +3,26 @@
 
 import FoundationEssentials
 import NIOCore
-import NIOWebSocket
 import SpriteAPI
+
+/// A message of the command that `owner` is; dropped with an error once the connection serves another.
+struct ExecWrite: Sendable {
+    var owner: ExecState
+    var message: WebSocketMessage
+}
+
+/// What is asked of a connection's handler, as an outbound event.
+enum ExecRequest: Sendable {
+    /// Starts a command on a control connection; `release` is told once, whether the connection can be used again.
+    case begin(ExecState, API.Query, release: @Sendable (Bool) -> Void)
+    /// Gives a command up, and the connection with it; nothing if the connection serves another by now.
+    case leave(ExecState)
+    /// Ends the connection, whatever it does.
+    case hangUp
+}
+
+/// The connection was closed before the command was sent, so that it can be sent on another one.
+struct CommandNotSent: Error {}
 
 /// Speaks the exec protocol on one WebSocket.
 ///
@@ -17,11 +35,21 @@ import SpriteAPI
 /// | `03` | from the server | one byte: the exit code; last |
 /// | `04` | to the server | nothing: the end of standard input |
 ///
-/// With a terminal binary messages are its bytes as they are, and a text message `{"type":"exit"}` comes last.
+/// With a terminal binary messages are its bytes as they are, and a text message `{"type":"exit"}` comes last. On a
+/// control connection one command comes after another, between `control:{"type":"op.start",…}` and `op.complete`.
 final class ExecChannelHandler: ChannelDuplexHandler {
-    typealias InboundIn = WebSocketFrame
-    typealias OutboundIn = WebSocketFrame
-    typealias OutboundOut = WebSocketFrame
+    typealias InboundIn = WebSocketPart
+    typealias OutboundIn = ExecWrite
+    typealias OutboundOut = WebSocketMessage
+
+    enum Kind: Sendable {
+        /// One command, or attachment to one.
+        case exec(isTerminal: Bool)
+        /// The bytes are those of a TCP connection: the first text says that it is there, and Close 1000 ends it.
+        case proxy
+        /// Commands with pipes, one at a time.
+        case control
+    }
 
     private static let pingInterval: TimeAmount = .seconds(15)
     /// Three pings without any sign of life.
@@ -29,24 +57,45 @@ final class ExecChannelHandler: ChannelDuplexHandler {
     /// How long the server may take to answer a Close before the connection is dropped.
     private static let closeTimeout: TimeAmount = .seconds(2)
 
-    private let state: ExecState
+    private struct Current {
+        let state: ExecState
+        let release: @Sendable (Bool) -> Void
+    }
+
+    private let kind: Kind
     private let place: String
+    private let answerTimeout: TimeAmount
+    private var current: Current?
     private var isTerminal: Bool
-    /// The bytes are those of a TCP connection: the first text says that it is there, and Close 1000 ends it.
-    private let isProxy: Bool
+    /// The stream of the binary message that is coming in; nil before its first byte.
+    private var stream: UInt8?
+    /// On a control connection `op.complete` comes behind it.
+    private var exitCode: UInt8?
     private var readIsHeld = false
     private var closeWasSent = false
     private var lastSign: NIODeadline = .now()
     private var pings: RepeatedTask?
+    private var answerLimit: Scheduled<Void>?
     private var context: ChannelHandlerContext?
 
-    /// - Parameter place: The server's base URL, for messages.
-    init(state: ExecState, isTerminal: Bool, isProxy: Bool = false, place: String) {
-        self.isProxy = isProxy
-        self.state = state
-        self.isTerminal = isTerminal
+    /// - Parameters:
+    ///   - state: The command of the connection; nil for a control connection, where they begin later.
+    ///   - place: The server's base URL, for messages.
+    ///   - answerTimeout: A server that accepts and then says nothing is not waited for without end.
+    ///   - release: Called once, when the command needs the connection no more.
+    init(
+        _ kind: Kind, state: ExecState?, place: String, answerTimeout: Duration,
+        release: @escaping @Sendable (Bool) -> Void = { _ in }
+    ) {
+        self.kind = kind
         self.place = place
+        self.answerTimeout = TimeAmount(answerTimeout)
+        current = state.map { Current(state: $0, release: release) }
+        isTerminal = if case .exec(let isTerminal) = kind { isTerminal } else { false }
     }
+
+    private var isControl: Bool { if case .control = kind { true } else { false } }
+    private var isProxy: Bool { if case .proxy = kind { true } else { false } }
 
     // MARK: Life of the connection
 
@@ -54,17 +103,38 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         self.context = context
         guard context.channel.isActive else {
             // It ended before it got here, and nobody will tell us again.
-            return state.finish(.failed(lost("it was closed before the command ended")))
+            return settle(.failed(lost("it was closed before the command ended")))
         }
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        let reader = NIOLoopBound(self, eventLoop: context.eventLoop)
-        state.onRoom { [eventLoop = context.eventLoop] in
-            eventLoop.execute { reader.value.resumeReading() }
-        }
+        watch(context)
         pings = context.eventLoop.scheduleRepeatedTask(initialDelay: Self.pingInterval, delay: Self.pingInterval) { _ in
             let (handler, context) = bound.value
             handler.ping(context)
         }
+    }
+
+    /// What is to be done for a command that begins.
+    private func watch(_ context: ChannelHandlerContext) {
+        guard let state = current?.state else { return }
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        state.onRoom { [eventLoop = context.eventLoop] in
+            eventLoop.execute { bound.value.0.resumeReading() }
+        }
+        answerLimit = context.eventLoop.scheduleTask(in: answerTimeout) {
+            let (handler, context) = bound.value
+            guard handler.current?.state === state else { return }
+            var error = SpritesError(.timeout, "no answer from \(handler.place) in time")
+            error.mayBeRunning = !handler.isProxy
+            handler.settle(.failed(error))
+            handler.hangUp(context, answering: false)
+        }
+    }
+
+    /// The command is known to exist.
+    private func started(_ state: ExecState, _ greeting: ExecState.Greeting) {
+        answerLimit?.cancel()
+        answerLimit = nil
+        state.started(greeting)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -74,13 +144,27 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         pings?.cancel()
-        state.finish(.failed(lost("it was closed before the command ended")))
+        settle(.failed(lost("it was closed before the command ended")))
         context.fireChannelInactive()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        state.finish(.failed(lost(error is NIOWebSocketError ? "the server broke the protocol" : "\(error)")))
+        let why = (error as? WebSocketProblem).map { "the server broke the protocol: \($0)" } ?? "\(error)"
+        settle(.failed(lost(why)))
         context.close(promise: nil)
+    }
+
+    /// The command ended, or this way to it; a connection that is not kept is closed by whoever says so.
+    private func settle(_ ending: ExecState.Ending, keep: Bool = false) {
+        guard let current else { return }
+        self.current = nil
+        answerLimit?.cancel()
+        answerLimit = nil
+        // First, so that whoever hears of the end finds the connection free.
+        current.release(keep)
+        current.state.finish(ending)
+        // What it did not read holds back nobody else.
+        if readIsHeld { resumeReading() }
     }
 
     private func lost(_ why: String) -> SpritesError {
@@ -89,9 +173,9 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     private func ping(_ context: ChannelHandlerContext) {
         // Nothing is read while the reader is behind, so silence means nothing then.
-        if state.isPaused || readIsHeld { lastSign = .now() }
+        if isPaused || readIsHeld { lastSign = .now() }
         guard .now() - lastSign <= Self.silenceMax else {
-            state.finish(.failed(lost("no sign of life for 45 s")))
+            settle(.failed(lost("no sign of life for 45 s")))
             return context.close(promise: nil)
         }
         send(.ping, ByteBuffer(), context)
@@ -99,8 +183,10 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     // MARK: Reading
 
+    private var isPaused: Bool { current?.state.isPaused ?? false }
+
     func read(context: ChannelHandlerContext) {
-        if state.isPaused {
+        if isPaused {
             readIsHeld = true
         } else {
             context.read()
@@ -115,80 +201,89 @@ final class ExecChannelHandler: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        let frame = Self.unwrapInboundIn(data)
+        let part = Self.unwrapInboundIn(data)
         lastSign = .now()
-        switch frame.opcode {
+        switch part.opcode {
         case .binary:
-            readBinary(frame.unmaskedData, context)
+            readBinary(part, context)
         case .text:
-            readText(frame.unmaskedData, context)
+            readText(part.data, context)
         case .ping:
-            send(.pong, frame.unmaskedData, context)
-        case .connectionClose:
-            var data = frame.unmaskedData
-            let code = data.readInteger(as: UInt16.self)
-            let reason = String(buffer: data)
-            if isProxy {
-                let lost = SpritesError(.connectionLost, reason.isEmpty ? "the connection was closed" : reason)
-                state.finish(code == 1000 ? .exited(0) : .failed(lost))
-                return close(context, answering: true)
-            }
-            let why = code == 1001 ? "the server is stopping" : "the server closed it with \(code ?? 1005) \(reason)"
-            state.finish(.failed(lost(why.trimmedEnd)))
-            close(context, answering: true)
-        default:
+            send(.pong, part.data, context)
+        case .close:
+            readClose(part.data)
+            hangUp(context, answering: true)
+        case .pong, .continuation:
             break
         }
     }
 
-    private func readBinary(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
+    private func readClose(_ data: ByteBuffer) {
         var data = data
+        let code = data.readInteger(as: UInt16.self)
+        let reason = String(buffer: data)
+        if isProxy {
+            let lost = SpritesError(.connectionLost, reason.isEmpty ? "the connection was closed" : reason)
+            return settle(code == 1000 ? .exited(0) : .failed(lost))
+        }
+        let why = code == 1001 ? "the server is stopping" : "the server closed it with \(code ?? 1005)"
+        settle(.failed(lost(code == 1001 || reason.isEmpty ? why : "\(why) \(reason)")))
+    }
+
+    private func readBinary(_ part: WebSocketPart, _ context: ChannelHandlerContext) {
+        guard let state = current?.state else { return }
+        var data = part.data
         // A command that cannot be started has an exit code and a line of explanation, but no session.
-        state.started(ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
-        guard !isTerminal else { return deliver(.stdout, data, context) }
-        switch data.readInteger(as: UInt8.self) {
+        started(state, ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
+        guard !isTerminal, !isProxy else { return deliver(.stdout, data, state) }
+        if part.isFirst { stream = nil }
+        if stream == nil { stream = data.readInteger() }
+        switch stream {
         case API.Stream.stdout:
-            deliver(.stdout, data, context)
+            deliver(.stdout, data, state)
         case API.Stream.stderr:
-            deliver(.stderr, data, context)
+            deliver(.stderr, data, state)
         case API.Stream.exit:
-            guard let code = data.readInteger(as: UInt8.self) else {
-                state.finish(.failed(SpritesError(.invalidResponse, "the exit message holds no code")))
-                return close(context, answering: false)
+            exitCode = data.readInteger() ?? exitCode
+            guard part.isLast else { return }
+            guard let exitCode else {
+                settle(.failed(SpritesError(.invalidResponse, "the exit message holds no code")))
+                return hangUp(context, answering: false)
             }
-            state.finish(.exited(Int32(code)))
-            close(context, answering: false)
+            if isControl { return }
+            settle(.exited(Int32(exitCode)))
+            hangUp(context, answering: false)
         default:
             break  // A stream of a newer server.
         }
     }
 
-    private func deliver(_ stream: OutputStream, _ data: ByteBuffer, _ context: ChannelHandlerContext) {
+    private func deliver(_ stream: OutputStream, _ data: ByteBuffer, _ state: ExecState) {
         guard data.readableBytes > 0 else { return }
         state.append(OutputChunk(stream: stream, buffer: data))
     }
 
     private func readText(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
-        if isProxy { return state.started(ExecState.Greeting(sessionID: "", isTerminal: true)) }
+        guard let state = current?.state else { return }
+        if isProxy { return started(state, ExecState.Greeting(sessionID: "", isTerminal: true)) }
+        if isControl, data.readableBytesView.starts(with: API.ControlMessage.prefix.utf8) {
+            return readOutcome(data, context)
+        }
         guard let message = try? JSONDecoder().decode(API.TextMessage.self, from: Data(data.readableBytesView)) else {
             return
         }
         switch message.type {
         case "session_info":
-            if let tty = message.tty { isTerminal = tty }
-            state.started(ExecState.Greeting(sessionID: message.sessionID ?? "", isTerminal: isTerminal))
+            if let tty = message.tty, !isControl { isTerminal = tty }
+            started(state, ExecState.Greeting(sessionID: message.sessionID ?? "", isTerminal: isTerminal))
         case "exit" where isTerminal:
             guard let code = message.exitCode else {
-                return state.finish(.failed(SpritesError(.invalidResponse, "the exit message holds no code")))
+                return settle(.failed(SpritesError(.invalidResponse, "the exit message holds no code")))
             }
-            state.started(ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
-            state.finish(.exited(Int32(truncatingIfNeeded: code)))
+            started(state, ExecState.Greeting(sessionID: "", isTerminal: isTerminal))
+            settle(.exited(Int32(truncatingIfNeeded: code)))
             // The server closes next; if it does not, we do.
-            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-            context.eventLoop.scheduleTask(in: Self.closeTimeout) {
-                let (handler, context) = bound.value
-                handler.close(context, answering: false)
-            }
+            hangUp(context, answering: nil)
         case "port_opened", "port_closed":
             guard let port = message.port, (1...65535).contains(port) else { return }
             state.portChanged(
@@ -198,47 +293,93 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         }
     }
 
+    /// What a control connection says about the command as a whole.
+    private func readOutcome(_ data: ByteBuffer, _ context: ChannelHandlerContext) {
+        let text = data.readableBytesView.dropFirst(API.ControlMessage.prefix.utf8.count)
+        guard let message = try? JSONDecoder().decode(API.ControlMessage.self, from: Data(text)) else { return }
+        switch message.type {
+        case "op.complete":
+            guard let code = message.outcome?.exitCode ?? exitCode.map(Int.init) else {
+                settle(.failed(SpritesError(.invalidResponse, "the command's end came without an exit code")))
+                return hangUp(context, answering: false)
+            }
+            if let state = current?.state { started(state, ExecState.Greeting(sessionID: "", isTerminal: false)) }
+            settle(.exited(Int32(truncatingIfNeeded: code)), keep: true)
+        case "op.error":
+            let code = SpritesError.Code(rawValue: message.outcome?.code ?? "internal")
+            settle(.failed(SpritesError(code, message.outcome?.error ?? "the command could not be started")))
+            hangUp(context, answering: false)
+        default:
+            break  // What newer servers say.
+        }
+    }
+
     // MARK: Writing
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard !closeWasSent else {
+        let write = Self.unwrapOutboundIn(data)
+        guard !closeWasSent, write.owner === current?.state else {
             promise?.fail(ChannelError.ioOnClosedChannel)
             return
         }
-        context.write(data, promise: promise)
+        context.write(Self.wrapOutboundOut(write.message), promise: promise)
+    }
+
+    func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+        guard let request = event as? ExecRequest else {
+            return context.triggerUserOutboundEvent(event, promise: promise)
+        }
+        switch request {
+        case .begin(let state, let query, let release):
+            guard context.channel.isActive, !closeWasSent else {
+                release(false)
+                state.finish(.failed(CommandNotSent()))
+                break
+            }
+            current = Current(state: state, release: release)
+            (stream, exitCode) = (nil, nil)
+            watch(context)
+            do {
+                let message = try JSONEncoder().encode(API.ControlMessage.start("exec", query))
+                var start = ByteBuffer(string: API.ControlMessage.prefix)
+                start.writeBytes(message)
+                send(.text, start, context)
+            } catch {
+                settle(.failed(SpritesError(.invalidRequest, "cannot send the command: \(error)")), keep: true)
+            }
+            resumeReading()
+        case .leave(let state):
+            guard current?.state === state else { break }
+            settle(.failed(CancellationError()))
+            hangUp(context, answering: false)
+        case .hangUp:
+            settle(.failed(lost("the client was closed")))
+            hangUp(context, answering: false)
+        }
+        promise?.succeed()
     }
 
     private func send(_ opcode: WebSocketOpcode, _ data: ByteBuffer, _ context: ChannelHandlerContext) {
         guard !closeWasSent else { return }
-        context.writeAndFlush(Self.wrapOutboundOut(.client(opcode, data)), promise: nil)
+        context.writeAndFlush(Self.wrapOutboundOut(WebSocketMessage(opcode: opcode, data: data)), promise: nil)
     }
 
-    private func close(_ context: ChannelHandlerContext, answering: Bool) {
-        if !closeWasSent {
-            send(.connectionClose, ByteBuffer(bytes: [0x03, 0xE8]), context)
+    /// Says goodbye. What comes until the server's own goodbye is dropped: closing with something unread would make the
+    /// kernel drop what was sent last.
+    ///
+    /// - Parameter answering: Whether the server said it first; nil if it is about to.
+    private func hangUp(_ context: ChannelHandlerContext, answering: Bool?) {
+        if !closeWasSent, answering != nil {
+            let closing = WebSocketMessage.closing
+            send(closing.opcode, closing.data, context)
             closeWasSent = true
         }
-        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        if answering {
-            // The server closes TCP after our Close; the flush above comes first either way.
-            context.close(promise: nil)
-        } else {
-            context.eventLoop.scheduleTask(in: Self.closeTimeout) { bound.value.close(promise: nil) }
+        // The server closes TCP after our Close; the flush above comes first either way.
+        if answering == true { return context.close(promise: nil) }
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: Self.closeTimeout) {
+            let (handler, context) = bound.value
+            if handler.closeWasSent { context.close(promise: nil) } else { handler.hangUp(context, answering: false) }
         }
-    }
-}
-
-extension WebSocketFrame {
-    /// A whole message from a client, which has to be masked.
-    static func client(_ opcode: WebSocketOpcode, _ data: ByteBuffer) -> WebSocketFrame {
-        WebSocketFrame(fin: true, opcode: opcode, maskKey: .random(), data: data)
-    }
-}
-
-extension String {
-    fileprivate var trimmedEnd: String {
-        var text = self[...]
-        while text.last == " " { text = text.dropLast() }
-        return String(text)
     }
 }

@@ -108,6 +108,8 @@ final class ExecState: Sendable {
         for change in earlier { action(change) }
     }
 
+    /// What the server's first message told, once it is there.
+    var known: Greeting? { storage.withLockedValue { $0.greeting } }
     var hasEnded: Bool { storage.withLockedValue { $0.ending != nil } }
     var isPaused: Bool { storage.withLockedValue { $0.isPaused } }
 

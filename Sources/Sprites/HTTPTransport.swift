@@ -234,8 +234,12 @@ func connectionError(_ error: any Error, address: ServerAddress) -> SpritesError
 }
 
 private func reasonText(_ error: any Error) -> String {
-    guard let error = error as? IOError else { return "\(error)" }
+    (error as? IOError).map { errorText($0.errnoCode) } ?? "\(error)"
+}
+
+/// What the C library calls an error.
+func errorText(_ number: Int32) -> String {
     var buffer = [CChar](repeating: 0, count: 128)
-    guard strerror_r(error.errnoCode, &buffer, buffer.count) == 0 else { return "error \(error.errnoCode)" }
+    guard strerror_r(number, &buffer, buffer.count) == 0 else { return "error \(number)" }
     return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }

@@ -2,7 +2,6 @@
 // Part of sprite-env.
 
 import NIOCore
-import NIOWebSocket
 import SpriteAPI
 
 /// A TCP connection to a port inside a sprite.
@@ -27,21 +26,18 @@ public final class PortConnection: Sendable {
     static func open(_ target: API.ProxyTarget, path: String, on client: SpritesClient) async throws -> PortConnection {
         let state = ExecState()
         let place = "\(client.baseURL)"
-        let channel = try await client.webSockets.connect(path, timeout: client.options.requestTimeout) {
-            ExecChannelHandler(state: state, isTerminal: true, isProxy: true, place: place)
+        let timeout = client.options.requestTimeout
+        let channel = try await client.pool.outside(path) {
+            ExecChannelHandler(.proxy, state: state, place: place, answerTimeout: timeout)
         }
-        client.opened(channel)
-        let limit = channel.eventLoop.scheduleTask(in: TimeAmount(client.options.requestTimeout)) {
-            state.finish(.failed(SpritesError(.timeout, "no answer from \(place) in time")))
-        }
-        defer { limit.cancel() }
         do {
             let host = target.host ?? ""
             guard host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x5C }) else {
                 throw SpritesError(.invalidRequest, "invalid host '\(host)'")
             }
             let first = #"{"host":"\#(host)","port":\#(target.port)}"#
-            try await channel.writeAndFlush(WebSocketFrame.client(.text, ByteBuffer(string: first)))
+            let message = WebSocketMessage(opcode: .text, data: ByteBuffer(string: first))
+            try await channel.writeAndFlush(ExecWrite(owner: state, message: message))
             _ = try await state.greeting()
             return PortConnection(client: client, channel: channel, state: state)
         } catch let error as SpritesError where error.code == .connectionLost {
@@ -65,7 +61,8 @@ public final class PortConnection: Sendable {
             piece.readableBytes > 0
         {
             guard !state.hasEnded else { throw SpritesError(.connectionLost, "the connection has ended") }
-            try await channel.writeAndFlush(WebSocketFrame.client(.binary, piece))
+            try await channel.writeAndFlush(
+                ExecWrite(owner: state, message: WebSocketMessage(opcode: .binary, data: piece)))
         }
     }
 
@@ -73,12 +70,7 @@ public final class PortConnection: Sendable {
     public func close() {
         guard channel.isActive, !state.hasEnded else { return }
         state.finish(.exited(0))
-        channel.writeAndFlush(
-            WebSocketFrame.client(.connectionClose, ByteBuffer(bytes: [0x03, 0xE8]))
-        ).whenComplete { [channel] _ in
-            // The server answers at once; if not, it is not waited for.
-            channel.eventLoop.scheduleTask(in: .seconds(2)) { channel.close(promise: nil) }
-        }
+        channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
     }
 }
 

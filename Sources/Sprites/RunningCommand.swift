@@ -2,7 +2,6 @@
 // Part of sprite-env.
 
 import NIOCore
-import NIOWebSocket
 import SpriteAPI
 
 /// A command that was started or attached to.
@@ -19,43 +18,59 @@ public final class RunningCommand: Sendable {
     private let client: SpritesClient
     private let channel: any Channel
     private let state: ExecState
+    private let wantsTerminal: Bool
     /// The server's id for it, to attach to it later or to kill it.
-    public let sessionID: String
+    public var sessionID: String { state.known?.sessionID ?? "" }
     /// Whether it has a terminal.
-    public let isTerminal: Bool
+    public var isTerminal: Bool { state.known?.isTerminal ?? wantsTerminal }
 
-    private init(
-        client: SpritesClient, channel: any Channel, state: ExecState, greeting: ExecState.Greeting
-    ) {
+    private init(_ client: SpritesClient, _ channel: any Channel, _ state: ExecState, wantsTerminal: Bool) {
         self.client = client
         self.channel = channel
         self.state = state
-        sessionID = greeting.sessionID
-        isTerminal = greeting.isTerminal
+        self.wantsTerminal = wantsTerminal
     }
 
     deinit { disconnect() }
 
-    static func open(
-        _ path: String, on client: SpritesClient, isTerminal: Bool, isAttach: Bool
-    ) async throws -> RunningCommand {
+    /// Starts a command: on a control connection if it has pipes and ends with its client, else on one of its own.
+    ///
+    /// Whoever does not wait for ``greeted()`` may get ``CommandNotSent`` instead of output, and can start it again.
+    static func start(_ query: API.ExecQuery, in sprite: Sprite) async throws -> RunningCommand {
+        let client = sprite.client
+        guard !query.tty, !query.detachable, client.options.usesControl,
+            let channel = try await client.pool.control(sprite)
+        else {
+            return try await open(sprite.path + "/exec?" + query.query.encoded, on: client, isTerminal: query.tty)
+        }
+        // From here to the request nothing may throw: the connection would be lost to the pool.
         let state = ExecState()
-        let place = client.baseURL
-        let channel = try await client.webSockets.connect(path, timeout: client.options.requestTimeout) {
-            ExecChannelHandler(state: state, isTerminal: isTerminal, place: place)
+        let request = ExecRequest.begin(state, query.query) { [pool = client.pool, name = sprite.name] keep in
+            pool.giveBack(channel, of: name, keep: keep)
         }
-        client.opened(channel)
-        // A server that accepts and then says nothing must not be waited for without end.
-        let limit = channel.eventLoop.scheduleTask(in: TimeAmount(client.options.requestTimeout)) {
-            state.finish(.failed(SpritesError(.timeout, "no answer from \(place) in time")))
+        channel.triggerUserOutboundEvent(request, promise: nil)
+        return RunningCommand(client, channel, state, wantsTerminal: false)
+    }
+
+    /// Starts or attaches on a connection of its own.
+    static func open(_ path: String, on client: SpritesClient, isTerminal: Bool) async throws -> RunningCommand {
+        let state = ExecState()
+        let (place, timeout) = (client.baseURL, client.options.requestTimeout)
+        let channel = try await client.pool.direct(path) { release in
+            ExecChannelHandler(
+                .exec(isTerminal: isTerminal), state: state, place: place, answerTimeout: timeout, release: release)
         }
-        defer { limit.cancel() }
+        return RunningCommand(client, channel, state, wantsTerminal: isTerminal)
+    }
+
+    /// Waits until the server told the session.
+    func greeted() async throws -> RunningCommand {
         do {
-            let greeting = try await state.greeting()
-            return RunningCommand(client: client, channel: channel, state: state, greeting: greeting)
+            _ = try await state.greeting()
+            return self
         } catch {
-            channel.close(promise: nil)
-            throw error
+            channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
+            throw named(error)
         }
     }
 
@@ -115,7 +130,7 @@ public final class RunningCommand: Sendable {
     /// A lost connection says which session it was.
     func named(_ error: any Error) -> any Error {
         guard var lost = error as? SpritesError, lost.code == .connectionLost else { return error }
-        lost.sessionID = sessionID
+        lost.sessionID = sessionID.isEmpty ? nil : sessionID
         lost.mayBeRunning = true
         return lost
     }
@@ -145,7 +160,8 @@ public final class RunningCommand: Sendable {
         if !isTerminal { message.writeInteger(API.Stream.stdin) }
         message.writeBytes(bytes)
         do {
-            try await channel.writeAndFlush(WebSocketFrame.client(.binary, message))
+            try await channel.writeAndFlush(
+                ExecWrite(owner: state, message: WebSocketMessage(opcode: .binary, data: message)))
         } catch {
             throw ended
         }
@@ -181,21 +197,19 @@ public final class RunningCommand: Sendable {
     public func disconnect() {
         guard channel.isActive, !state.hasEnded else { return }
         state.finish(.failed(CancellationError()))
-        channel.writeAndFlush(Self.closing).whenComplete { [channel] _ in channel.close(promise: nil) }
+        channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
     }
 
-    /// Ends the connection, after everything that was sent before has left this machine.
+    /// Ends the connection, after everything that was sent before has arrived.
     public func close() async throws {
-        guard channel.isActive else { return }
-        state.finish(.failed(CancellationError()))
-        try? await channel.writeAndFlush(Self.closing)
-        try? await channel.close()
+        guard channel.isActive, !state.hasEnded else { return }
+        disconnect()
+        try? await channel.closeFuture.get()
     }
-
-    private static var closing: WebSocketFrame { .client(.connectionClose, ByteBuffer(bytes: [0x03, 0xE8])) }
 
     private func send(_ opcode: WebSocketOpcode, _ data: ByteBuffer) {
         guard !state.hasEnded else { return }
-        channel.writeAndFlush(WebSocketFrame.client(opcode, data), promise: nil)
+        channel.writeAndFlush(
+            ExecWrite(owner: state, message: WebSocketMessage(opcode: opcode, data: data)), promise: nil)
     }
 }

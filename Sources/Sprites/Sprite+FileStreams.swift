@@ -53,9 +53,10 @@ extension Sprite {
 }
 
 extension HTTPTransport {
+    @discardableResult
     func upload<Content: AsyncSequence & Sendable>(
         _ path: String, _ content: Content, type: String, timeout: Duration
-    ) async throws where Content.Element == [UInt8] {
+    ) async throws -> ByteBuffer where Content.Element == [UInt8] {
         try await mapped(.PUT, path) {
             var request = request(.PUT, path, nil)
             request.headers.add(name: "Content-Type", value: type)
@@ -64,6 +65,7 @@ extension HTTPTransport {
             let buffer = try await response.body.collect(upTo: Self.answerBytesMax)
             let status = Int(response.status.code)
             guard status < 400 else { throw serverError(status: status, headers: response.headers, body: buffer) }
+            return buffer
         }
     }
 

@@ -29,7 +29,7 @@ public struct SpriteFiles: Sendable {
 
     private static let home = "/home/sprite"
 
-    private func path(_ verb: String, _ file: String, _ more: [API.Query.Item] = []) -> String {
+    func path(_ verb: String, _ file: String, _ more: [API.Query.Item] = []) -> String {
         var query = API.Query([.init("path", file), .init("workingDir", Self.home)] + more)
         if asRoot { query.items.append(.init("asRoot", "true")) }
         return "\(sprite.path)/fs/\(verb)?\(query.encoded)"

@@ -108,6 +108,20 @@ public struct SpriteServices: Sendable {
         let duration = follow == .zero ? "" : "&duration=\(API.DurationText.text(follow))"
         return try await events(.GET, path(name, "/logs?lines=\(lines)\(duration)"), nil)
     }
+
+    /// Hands out the last lines a service printed, and what it prints while it is followed, as it comes.
+    ///
+    /// - Parameter onEvent: Ends it by throwing.
+    public func logs(
+        _ name: String, lines: Int = 100, follow: Duration, onEvent: (ServiceEvent) async throws -> Void
+    ) async throws {
+        let query = "/logs?lines=\(lines)&duration=\(API.DurationText.text(follow))"
+        try await sprite.http.lines(
+            .GET, path(name, query), body: nil, timeout: sprite.requestTimeout + follow
+        ) { line in
+            try await onEvent(try sprite.http.decoded(line, as: ServiceEvent.self))
+        }
+    }
 }
 
 extension Sprite {

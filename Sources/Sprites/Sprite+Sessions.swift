@@ -15,7 +15,8 @@ extension Sprite {
     /// - Throws: ``SpritesError``: `.notFound` if there is no such session, or it has ended.
     public func attach(_ sessionID: String) async throws -> RunningCommand {
         try await RunningCommand.open(
-            path + "/exec/" + API.PercentCoding.encode(sessionID), on: client, isTerminal: false, isAttach: true)
+            path + "/exec/" + API.PercentCoding.encode(sessionID), on: client, isTerminal: false
+        ).greeted()
     }
 
     /// Signals a session and waits for its end.

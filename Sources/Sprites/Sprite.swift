@@ -50,6 +50,7 @@ public struct Sprite: Sendable {
     /// Kills what runs and deletes the sprite with all its checkpoints, for ever.
     public func destroy() async throws {
         _ = try await http.send(.DELETE, path, timeout: requestTimeout)
+        client.pool.forget(name)
     }
 
     /// Puts it to sleep now: what runs is asked to end, and killed after 5 s. The next use starts it again.

@@ -29,9 +29,19 @@ public final class SpritesClient: Sendable {
         /// How long an operation that reports its progress may take, such as a checkpoint of a large disk.
         public var operationTimeout: Duration = .seconds(3600)
         /// Sent as `User-Agent`.
-        public var userAgent = "sprites-swift/1.0"
+        public var userAgent = "sprite-env-swift/" + SpritesClient.version
         /// A PEM file of certificate authorities to trust instead of the system's.
         public var certificateAuthorityPath: String?
+        /// Which HTTP proxy requests go through.
+        public var proxy = ProxySetting.environment
+        /// Commands that run at once; more wait for a free connection.
+        public var connectionsMax = 1024
+        /// Control connections kept for each sprite.
+        public var idleConnectionsMax = 16
+        /// How long a connection is kept without use.
+        public var idleTimeout: Duration = .seconds(60)
+        /// Whether commands with pipes share control connections; otherwise each opens one of its own.
+        public var usesControl = true
         /// Called with a line about every request: method, path without its query, result and time.
         public var onRequest: (@Sendable (String) -> Void)?
 
@@ -39,22 +49,28 @@ public final class SpritesClient: Sendable {
         public init() {}
     }
 
+    /// The version of this library.
+    public static let version = "0.1.0"
+
     let http: HTTPTransport
-    let webSockets: WebSocketDialer
+    let pool: ConnectionPool
     let options: Options
     private let group: MultiThreadedEventLoopGroup
     var eventLoopGroup: any EventLoopGroup { group }
     private let isClosed = NIOLockedValueBox(false)
-    private let sessions = NIOLockedValueBox<[ObjectIdentifier: any Channel]>([:])
 
     /// Makes a client; connections are opened when they are needed.
     ///
     /// - Parameters:
-    ///   - baseURL: `http://` or `https://`, without `/v1`.
-    ///   - token: What the server accepts as bearer token.
-    /// - Throws: ``SpritesError`` with `.invalidRequest` if the URL or the token cannot be right.
-    public init(baseURL: String = "http://127.0.0.1:7780", token: String, options: Options = Options()) throws {
-        let address = try ServerAddress(baseURL)
+    ///   - baseURL: `http://` or `https://`, without `/v1`; `SPRITES_API_URL`, else `http://127.0.0.1:7780`.
+    ///   - token: What the server accepts as bearer token; `SPRITE_TOKEN`.
+    /// - Throws: ``SpritesError``: `.invalidRequest` if the URL or the token cannot be right, `.unauthorized` if there is
+    ///   no token.
+    public init(baseURL: String? = nil, token: String? = nil, options: Options = Options()) throws {
+        let address = try ServerAddress(baseURL ?? variable("SPRITES_API_URL") ?? "http://127.0.0.1:7780")
+        guard let token = token ?? variable("SPRITE_TOKEN") else {
+            throw SpritesError(.unauthorized, "no token was given")
+        }
         guard token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), !token.isEmpty else {
             throw SpritesError(.invalidRequest, "invalid token: it is empty, or holds spaces or control characters")
         }
@@ -65,6 +81,12 @@ public final class SpritesClient: Sendable {
         // Otherwise a refused connection is tried again for ten seconds before anybody hears of it.
         configuration.connectionPool.retryConnectionEstablishment = false
         configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
+        configuration.connectionPool.idleTimeout = TimeAmount(options.idleTimeout)
+        let proxy = try options.proxy.proxy(to: address)
+        configuration.proxy = proxy.map { proxy in
+            let login = proxy.credentials.map { HTTPClient.Authorization.basic(credentials: $0) }
+            return .server(host: proxy.host, port: proxy.port, authorization: login)
+        }
         if address.isSecure {
             var tlsConfiguration = TLSConfiguration.makeClientConfiguration()
             if let path = options.certificateAuthorityPath { tlsConfiguration.trustRoots = .file(path) }
@@ -81,9 +103,14 @@ public final class SpritesClient: Sendable {
             address: address, token: token, userAgent: options.userAgent,
             client: HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration),
             onRequest: options.onRequest)
-        webSockets = WebSocketDialer(
-            address: address, token: token, userAgent: options.userAgent, group: group, tls: tls,
-            onRequest: options.onRequest)
+        pool = ConnectionPool(
+            WebSocketDialer(
+                address: address, token: token, userAgent: options.userAgent, group: group, tls: tls, proxy: proxy,
+                onRequest: options.onRequest),
+            ConnectionPool.Limits(
+                connectionsMax: options.connectionsMax, idleConnectionsMax: options.idleConnectionsMax,
+                idleTimeout: TimeAmount(options.idleTimeout)),
+            requestTimeout: options.requestTimeout)
     }
 
     /// The base URL this client talks to.
@@ -92,7 +119,7 @@ public final class SpritesClient: Sendable {
     /// Ends every connection and the event loop; running commands go on for as long as their sessions allow.
     public func close() async throws {
         guard markClosed() else { return }
-        for channel in sessions.withLockedValue({ Array($0.values) }) { channel.close(promise: nil) }
+        await pool.close()
         try await http.client.shutdown()
         try await group.shutdownGracefully()
     }
@@ -113,7 +140,7 @@ public final class SpritesClient: Sendable {
 
     /// Runs `body` with a client that is closed afterwards.
     public static func with<Result: Sendable>(
-        baseURL: String = "http://127.0.0.1:7780", token: String, options: Options = Options(),
+        baseURL: String? = nil, token: String? = nil, options: Options = Options(),
         _ body: (SpritesClient) async throws -> Result
     ) async throws -> Result {
         let client = try SpritesClient(baseURL: baseURL, token: token, options: options)
@@ -163,15 +190,5 @@ public final class SpritesClient: Sendable {
     /// All sprites whose names begin with `prefix`, in name order, fetched page by page as they are read.
     public func list(prefix: String = "", pageSize: Int = 50) -> SpriteList {
         SpriteList(client: self, prefix: prefix, pageSize: pageSize)
-    }
-
-    // MARK: Open WebSockets
-
-    func opened(_ channel: any Channel) {
-        let key = ObjectIdentifier(channel)
-        sessions.withLockedValue { $0[key] = channel }
-        channel.closeFuture.whenComplete { [sessions] _ in
-            sessions.withLockedValue { _ = $0.removeValue(forKey: key) }
-        }
     }
 }

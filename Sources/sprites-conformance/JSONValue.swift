@@ -113,6 +113,7 @@ struct Request: Decodable {
     var session_id: String?
     var forward: String?
     var path: String?
+    var local: String?
     var mode: String?
     var recursive: Bool?
     var cmd: String?

@@ -19,6 +19,8 @@ extension Verbs {
         case "files.remove": try await files.remove(path, recursive: request.recursive ?? false)
         case "files.rename": try await files.rename(path, to: request.to ?? "")
         case "files.copy": try await files.copy(path, to: request.to ?? "")
+        case "files.upload": try await files.upload(request.local ?? "", to: path)
+        case "files.download": try await files.download(path, to: request.local ?? "")
         case "files.chmod": try await files.changeMode(path, mode ?? 0)
         default: throw DriverProblem(text: "there is no verb '\(request.do)'")
         }

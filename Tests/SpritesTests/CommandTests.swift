@@ -35,7 +35,7 @@ import Testing
         #expect(
             target.withLock { $0 }
                 == "/v1/sprites/de%2Fmo/exec?cmd=sh&cmd=-c&cmd=a%2Bb%20c&path=sh&env=K%3D%C3%A4%3D1%262&dir=%2Fa%20b"
-                + "&stdin=true&user=root")
+                + "&stdin=false&user=root")
     }
 
     @Test func `input arrives whole and is ended once`() async throws {

@@ -49,14 +49,19 @@ final class FakeServer: Sendable {
     /// Ends the thread that accepts; to be called exactly once.
     func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
 
-    /// Runs `body` with a client of a server that follows `script`.
+    /// Runs `body` with a client of a server that follows `script`; every command has a connection of its own, unless
+    /// it is to use control connections.
     static func with<Result: Sendable>(
+        control: Bool = false, options given: SpritesClient.Options = SpritesClient.Options(),
         script: @escaping @Sendable (FakeConnection) throws -> Void,
         _ body: (SpritesClient) async throws -> Result
     ) async throws -> Result {
         let server = try FakeServer(script)
         defer { server.stop() }
-        return try await SpritesClient.with(baseURL: "http://127.0.0.1:\(server.port)", token: "a/b/c", body)
+        var options = given
+        options.usesControl = control
+        return try await SpritesClient.with(
+            baseURL: "http://127.0.0.1:\(server.port)", token: "a/b/c", options: options, body)
     }
 }
 

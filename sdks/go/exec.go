@@ -29,6 +29,9 @@ type execution struct {
 	sink   func(stream int, data []byte) error
 	onPort func(PortChange)
 
+	// stream is that of the binary message that is coming in; 0 before its first byte.
+	stream byte
+
 	lock       sync.Mutex
 	tty        bool
 	sessionID  string
@@ -148,30 +151,30 @@ func (e *execution) expire(signal string) {
 	}
 }
 
-// message runs on the connection's goroutine.
-func (e *execution) message(isText bool, data []byte) {
-	if isText {
-		e.text(data)
-		return
-	}
+// binary runs on the connection's goroutine.
+func (e *execution) binary(data []byte, isFirst bool) {
 	if e.tty {
 		e.output(1, data)
 		return
 	}
-	if len(data) == 0 {
-		return
+	if isFirst {
+		e.stream = 0
 	}
-	switch data[0] {
+	if e.stream == 0 && len(data) > 0 {
+		// Of a message that names no stream the rest is for a newer client.
+		e.stream, data = data[0], data[1:]
+	}
+	switch e.stream {
 	case 1, 2:
-		e.output(int(data[0]), data[1:])
+		e.output(int(e.stream), data)
 	case 3:
-		code := 0
-		if len(data) > 1 {
-			code = int(data[1])
+		if len(data) == 0 {
+			return
 		}
 		e.lock.Lock()
-		e.exitCode = code
+		e.exitCode = int(data[0])
 		e.lock.Unlock()
+		e.stream = 255
 		if !e.control {
 			e.end(nil, false)
 		}
@@ -179,11 +182,15 @@ func (e *execution) message(isText bool, data []byte) {
 }
 
 func (e *execution) output(stream int, data []byte) {
+	if len(data) == 0 {
+		return
+	}
 	if err := e.sink(stream, data); err != nil {
 		e.abandon(true, err)
 	}
 }
 
+// text runs on the connection's goroutine.
 func (e *execution) text(data []byte) {
 	if e.control && bytes.HasPrefix(data, []byte(controlPrefix)) {
 		var event struct {

@@ -59,11 +59,9 @@ func (s *Sprite) ConnectHost(ctx context.Context, host string, port int) (*Conne
 	return c, nil
 }
 
-func (c *Connection) message(isText bool, data []byte) {
-	if !isText {
-		_ = c.feed(1, data)
-		return
-	}
+func (c *Connection) binary(data []byte, _ bool) { _ = c.feed(1, data) }
+
+func (c *Connection) text(data []byte) {
 	var answer struct{ Status string }
 	if json.Unmarshal(data, &answer) == nil && answer.Status == "connected" {
 		c.opened = true

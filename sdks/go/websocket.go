@@ -20,7 +20,14 @@ import (
 	"time"
 )
 
-const messageSizeMax = 64 << 20
+const (
+	messageSizeMax = 64 << 20
+	// readBuffer is what one read of the socket may bring. More is slower: it leaves the processor's cache before it is
+	// used (measured: 700 MB/s with 64 KiB, 400 with 1 MiB).
+	readBuffer = 64 << 10
+	// silenceMax is longer than the time between two pings and their answers.
+	silenceMax = 60 * time.Second
+)
 
 // closeError is how a WebSocket ended; code 1006 if nobody said.
 type closeError struct {
@@ -35,18 +42,21 @@ func (e *closeError) Error() string {
 	return fmt.Sprintf("%d %s", e.code, e.reason)
 }
 
-// handler hears what a connection receives, one call at a time. The data is valid until message returns; a call that
-// blocks holds back the server.
+// handler hears what a connection receives, one call at a time. The data is valid until the call returns; a call that
+// blocks holds back the server. A text comes whole. A binary message comes in pieces as they arrive, straight from the
+// buffer that the socket was read into: collecting it first would cost a copy of every byte. An empty one is a piece too.
 type handler interface {
-	message(isText bool, data []byte)
+	text(data []byte)
+	binary(data []byte, isFirst bool)
 	closed(err error)
 }
 
 // idle is the handler of a connection that nobody uses.
 type idle struct{}
 
-func (idle) message(bool, []byte) {}
-func (idle) closed(error)         {}
+func (idle) text([]byte)         {}
+func (idle) binary([]byte, bool) {}
+func (idle) closed(error)        {}
 
 // webSocket is the client side of RFC 6455, without extensions. A goroutine of its own reads; any may write.
 type webSocket struct {
@@ -100,7 +110,7 @@ func (c *Client) open(ctx context.Context, path string, query url.Values) (*webS
 	if err = request.Write(conn); err != nil {
 		return fail(err)
 	}
-	reader := bufio.NewReaderSize(conn, 128<<10)
+	reader := bufio.NewReaderSize(conn, readBuffer)
 	response, err := http.ReadResponse(reader, request)
 	if err != nil {
 		return fail(err)
@@ -134,20 +144,12 @@ func (w *webSocket) use(h handler) {
 func (w *webSocket) start() {
 	go w.beat()
 	go func() {
-		for {
-			isText, data, err := w.read()
-			w.state.Lock()
-			h := w.handler
-			if err != nil {
-				w.end = err
-			}
-			w.state.Unlock()
-			if err != nil {
-				h.closed(err)
-				return
-			}
-			h.message(isText, data)
-		}
+		err := w.read()
+		w.state.Lock()
+		w.end = err
+		h := w.handler
+		w.state.Unlock()
+		h.closed(err)
 	}()
 }
 
@@ -214,66 +216,106 @@ func (w *webSocket) write(opcode byte, first, data []byte) error {
 	return err
 }
 
-// read returns the next message; what it returns is valid until the next call. Closes are answered, pings too.
-func (w *webSocket) read() (isText bool, message []byte, err error) {
-	w.buffer = w.buffer[:0]
-	var kind byte
+// current is who hears what comes.
+func (w *webSocket) current() handler {
+	w.state.Lock()
+	defer w.state.Unlock()
+	return w.handler
+}
+
+// read hands out what comes until the connection ends. Closes are answered, pings too.
+func (w *webSocket) read() error {
+	var kind byte // Of the message that has begun, else 0.
+	var taken uint64
 	for {
-		_ = w.conn.SetReadDeadline(time.Now().Add(60 * time.Second))
-		var head [8]byte
-		if _, err = io.ReadFull(w.reader, head[:2]); err != nil {
-			return false, nil, w.ended(err)
-		}
-		opcode, last, size := head[0]&0x0f, head[0]&0x80 != 0, uint64(head[1]&0x7f)
-		if head[1]&0x80 != 0 {
-			return false, nil, w.broken(1002)
-		}
-		if size == 126 {
-			_, err = io.ReadFull(w.reader, head[:2])
-			size = uint64(binary.BigEndian.Uint16(head[:2]))
-		} else if size == 127 {
-			_, err = io.ReadFull(w.reader, head[:8])
-			size = binary.BigEndian.Uint64(head[:8])
-		}
+		opcode, last, size, err := w.head()
 		if err != nil {
-			return false, nil, w.ended(err)
-		}
-		if size > messageSizeMax || uint64(len(w.buffer))+size > messageSizeMax {
-			return false, nil, w.broken(1009)
+			return err
 		}
 		if opcode >= 8 {
-			if size > 125 {
-				return false, nil, w.broken(1002)
-			}
 			body := make([]byte, size)
 			if _, err = io.ReadFull(w.reader, body); err != nil {
-				return false, nil, w.ended(err)
+				return w.ended(err)
 			}
 			if err = w.control(opcode, body); err != nil {
-				return false, nil, err
+				return err
 			}
 			continue
 		}
-		if (opcode == 0) == (kind == 0) {
-			return false, nil, w.broken(1002)
+		isFirst := opcode != 0
+		if isFirst == (kind != 0) {
+			return w.broken(1002)
 		}
-		if opcode != 0 {
-			kind = opcode
+		if isFirst {
+			kind, taken, w.buffer = opcode, 0, w.buffer[:0]
 		}
-		from := len(w.buffer)
-		if need := from + int(size); need > cap(w.buffer) {
-			grown := make([]byte, from, need+need/4)
-			copy(grown, w.buffer)
-			w.buffer = grown
+		if taken += size; taken > messageSizeMax {
+			return w.broken(1009)
 		}
-		w.buffer = w.buffer[:from+int(size)]
-		if _, err = io.ReadFull(w.reader, w.buffer[from:]); err != nil {
-			return false, nil, w.ended(err)
+		if kind == 1 {
+			from := len(w.buffer)
+			w.buffer = append(w.buffer, make([]byte, size)...)
+			if _, err = io.ReadFull(w.reader, w.buffer[from:]); err != nil {
+				return w.ended(err)
+			}
+			if last {
+				w.current().text(w.buffer)
+			}
+		} else if err = w.pieces(size, isFirst); err != nil {
+			return err
 		}
 		if last {
-			return kind == 1, w.buffer, nil
+			kind = 0
 		}
 	}
+}
+
+// head reads the beginning of a frame.
+func (w *webSocket) head() (opcode byte, last bool, size uint64, err error) {
+	_ = w.conn.SetReadDeadline(time.Now().Add(silenceMax))
+	var head [8]byte
+	if _, err = io.ReadFull(w.reader, head[:2]); err != nil {
+		return 0, false, 0, w.ended(err)
+	}
+	opcode, last, size = head[0]&0x0f, head[0]&0x80 != 0, uint64(head[1]&0x7f)
+	if head[0]&0x70 != 0 || head[1]&0x80 != 0 || opcode >= 8 && (size > 125 || !last) {
+		return 0, false, 0, w.broken(1002)
+	}
+	if size == 126 {
+		_, err = io.ReadFull(w.reader, head[:2])
+		size = uint64(binary.BigEndian.Uint16(head[:2]))
+	} else if size == 127 {
+		_, err = io.ReadFull(w.reader, head[:8])
+		size = binary.BigEndian.Uint64(head[:8])
+	}
+	if err != nil {
+		return 0, false, 0, w.ended(err)
+	}
+	if size > messageSizeMax {
+		return 0, false, 0, w.broken(1009)
+	}
+	return opcode, last, size, nil
+}
+
+// pieces hands out the rest of a binary frame as it arrives.
+func (w *webSocket) pieces(size uint64, isFirst bool) error {
+	h := w.current()
+	if size == 0 {
+		h.binary(nil, isFirst)
+	}
+	for ; size > 0; isFirst = false {
+		if w.reader.Buffered() == 0 {
+			_ = w.conn.SetReadDeadline(time.Now().Add(silenceMax))
+			if _, err := w.reader.Peek(1); err != nil {
+				return w.ended(err)
+			}
+		}
+		piece, _ := w.reader.Peek(int(min(size, uint64(w.reader.Buffered()))))
+		h.binary(piece, isFirst)
+		size -= uint64(len(piece))
+		_, _ = w.reader.Discard(len(piece))
+	}
+	return nil
 }
 
 func (w *webSocket) control(opcode byte, body []byte) error {

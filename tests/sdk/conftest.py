@@ -25,11 +25,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             pytest.param(language, one, id=f"{language}-{one['id']}")
             for language in languages.chosen()
             for one in found
-            if not vectors.verbs(one) & languages.LACKS.get(language, set())
         ]
         metafunc.parametrize(("language", "vector"), pairs, scope="session")
     elif "language" in names and "language" not in own:
-        metafunc.parametrize("language", languages.chosen(packaged=True), scope="session")
+        metafunc.parametrize("language", languages.chosen(), scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -31,14 +31,16 @@ class Installed:
 
 
 def chosen(packaged: bool = False) -> list[str]:
-    """All languages, or those that SPRITE_SDKS names; on request only those with a package of their own."""
+    """All languages, or those that SPRITE_SDKS names; on request only those whose package is a file."""
     names = os.environ.get("SPRITE_SDKS", " ".join(INSTALL)).split()
     return [name for name in names if not packaged or name != "swift"]
 
 
-def run(command: list[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
+def run(
+    command: list[str], cwd: Path | None = None, environment: dict[str, str] | None = None, timeout: float = 300
+) -> str:
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=timeout
     )
     assert done.returncode == 0, (
         f"{command} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
@@ -138,9 +140,14 @@ def install_go(folder: Path) -> Installed:
 
 
 def install_swift(folder: Path) -> Installed:
-    # The library is used from its package: the driver is a product of the same package, built with everything else.
-    driver = Path(os.environ["SPRITED_BINARY"]).parent / "sprites-conformance"
-    return Installed("swift", folder, [str(driver)], [])
+    # A Swift library is used from its repository: the examples are a package of their own that depends on this one.
+    # It is built where this one was, so that only the examples themselves are compiled. The driver is a product of this
+    # package, built with everything else.
+    built = Path(os.environ["SPRITED_BINARY"]).parent
+    if built.name == "debug":
+        examples = SDKS / "swift/examples"
+        run(["swift", "build", "--package-path", str(examples), "--scratch-path", str(built.parent)], timeout=900)
+    return Installed("swift", folder, [str(built / "sprites-conformance")], [str(built / "examples"), "{}"])
 
 
 def readme(language: str) -> Path:
@@ -167,13 +174,10 @@ OUTLINE = [
     "Install", "Sprites", "Commands", "Sessions", "Files", "Checkpoints", "Services, policy and ports", "Logs",
     "Connections", "Errors", "Examples",
 ]  # fmt: skip
-#: Verbs that a library does not have; vectors that use them are left out for it.
-LACKS = {"swift": {"files.upload", "files.download"}}
-#: Libraries that go through no HTTP proxy.
-NO_PROXY = {"swift"}
 VERSIONS = {
     "python": ("sdks/python/src/sprite_env/_transport.py", 'VERSION = "(.*?)"'),
     "node": ("sdks/node/src/http.ts", 'version = "(.*?)"'),
     "go": ("sdks/go/client.go", 'const Version = "(.*?)"'),
+    "swift": ("Sources/Sprites/SpritesClient.swift", 'version = "(.*?)"'),
 }
 INSTALL = {"python": install_python, "node": install_node, "go": install_go, "swift": install_swift}

@@ -37,6 +37,7 @@ def test_versions_are_those_of_the_program(language: str) -> None:
     assert wanted and languages.version(language) == wanted[1]
 
 
+@pytest.mark.parametrize("language", languages.chosen(packaged=True), scope="session")
 def test_artefacts_hold_no_tests_and_a_licence(installed: languages.Installed) -> None:
     for artefact in installed.artefacts:
         names = languages.names_in(artefact)

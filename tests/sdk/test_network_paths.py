@@ -13,8 +13,6 @@ from sdk.driver import Driver, DriverError
 from support.daemon import Daemon
 from support.relays import NAME, Proxy, SlowWay, TLSEnd
 
-#: Libraries that can go through an HTTP proxy.
-PROXIED = [name for name in languages.chosen() if name not in languages.NO_PROXY]
 Started = Callable[..., Driver]
 
 
@@ -106,7 +104,7 @@ class TestPaths:
             way.close()
 
 
-@pytest.mark.parametrize("language", PROXIED, scope="session")
+@pytest.mark.parametrize("language", languages.chosen(), scope="session")
 class TestProxies:
     def test_through_a_proxy(self, language: str, started: Started, proxy: Proxy) -> None:
         way = f"http://127.0.0.1:{proxy.port}"

@@ -26,10 +26,6 @@ def load() -> list[dict[str, Any]]:
     return found
 
 
-def verbs(vector: dict[str, Any]) -> set[str]:
-    return {step["do"] for step in vector["steps"] if "do" in step}
-
-
 def run(vector: dict[str, Any], driver: Driver, names: dict[str, str], harness: Harness) -> None:
     """Runs the steps; `names` has what `$name` stands for."""
     begun: dict[str, Any] = {}
