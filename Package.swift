@@ -94,7 +94,7 @@ let package = Package(
         library("SpriteMCP", ["SpriteAPI", "SpriteDomain", logging, nioCore]),
         library("SpriteLifecycle", ["SpriteDomain", logging, nioCore, serviceLifecycle]),
         library("SpriteServices", ["SpriteDomain", logging, nioCore]),
-        library("SpriteRegistry", ["SpriteDomain", grdb]),
+        library("SpriteRegistry", ["SpriteDomain", "SpriteSystem", grdb]),
         library(
             "SpriteJournal",
             [

@@ -42,7 +42,7 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteProxy": SYSTEM,
     "SpriteLifecycle": {"SpriteDomain"},
     "SpriteServices": {"SpriteDomain"},
-    "SpriteRegistry": {"SpriteDomain"},
+    "SpriteRegistry": {"SpriteDomain", "SpriteSystem"},
     "SpriteJournal": SYSTEM,
     "SpriteStorage": SYSTEM | {"CBtrfs"},
     "SpriteImage": SYSTEM,

@@ -46,6 +46,8 @@ final class LinePrinter: RecordedOutput {
 
     func end() { state.withLock { $0.isEnded = true } }
 
+    var isGone: Bool { true }
+
     /// All of it is in the journal.
     var isRecorded: Bool { state.withLock { $0.bytes.isEmpty } }
 

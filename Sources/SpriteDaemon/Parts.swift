@@ -36,7 +36,8 @@ struct Parts: Sendable {
             dataDirectory: names.dataDirectory, runDirectory: names.runDirectory,
             imageBytes: try settings.poolSize.map(byteCount), logger: logger)
         let journal = try JournalStore(
-            path: names.journalPath, retention: try settings.retention(), intake: try settings.intake(), logger: logger)
+            path: names.journalPath, unwrittenPath: "\(names.runDirectory)/journal-unwritten",
+            retention: try settings.retention(), intake: try settings.intake(), logger: logger)
         let network = try BridgeNetwork(
             tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
             nameServers: try list(settings.nameServers).map(parseNameServer),

@@ -13,6 +13,8 @@ package protocol RecordedOutput: AnyObject, Sendable {
     func setRecorded(_ stream: Int, upTo offset: Int64)
     /// All of it is recorded: the files may go.
     func release()
+    /// Whether they are gone: no later daemon will come upon them.
+    var isGone: Bool { get }
 }
 
 /// How far the output of a session has come.

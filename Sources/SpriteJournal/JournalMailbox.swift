@@ -59,6 +59,8 @@ final class JournalMailbox: Sendable {
         if mustWake { clinux_wake(wakeup.number) }
     }
 
+    var isStopped: Bool { state.withLock { $0.content.isStopped } }
+
     /// How many records wait to be written.
     var waiting: Int { state.withLock { $0.content.items.count } }
 

@@ -7,7 +7,9 @@ import SpriteDomain
 package struct JournalRetention: Sendable {
     /// What a record takes besides its text, about.
     static let rowBytes: Int64 = 60
-    private static let slice: Int64 = 4000
+    /// Records that go at once: one may be a line or 16 KiB, and all that writes waits meanwhile.
+    static let sliceRange: ClosedRange<Int64> = 64...4096
+    private static let spansSlice: Int64 = 4000
 
     /// Older records go.
     package var age: Duration = .seconds(30 * 24 * 3600)
@@ -27,18 +29,18 @@ package struct JournalRetention: Sendable {
 
     /// Removes one slice of what is too much; true if there was something. The newest record always stays: its number
     /// must not be used again.
-    func apply(_ connection: Connection, indexed: Int64, newest: Int64) throws -> Bool {
+    func apply(_ connection: Connection, indexed: Int64, newest: Int64, slice: Int64) throws -> Bool {
         let cutoff = Timestamp.now().nanoseconds - age.nanoseconds
         var removed = false
         if let first = try connection.number("SELECT min(id) FROM records"), first < newest {
             if try size(connection) > bytes {
-                let last = min(newest - 1, first + JournalRetention.slice)
+                let last = min(newest - 1, first + slice)
                 try remove("id <= \(last)", upTo: last, connection, indexed)
                 removed = true
             } else if let old = try connection.number(
                 "SELECT last FROM marks WHERE latest < \(cutoff) AND first <= \(first) + 4096 ORDER BY first LIMIT 1")
             {
-                let last = min(newest - 1, old)
+                let last = min(newest - 1, old, first + slice)
                 if last >= first {
                     try remove("id <= \(last)", upTo: last, connection, indexed)
                     removed = true
@@ -49,7 +51,7 @@ package struct JournalRetention: Sendable {
             let last = try connection.number(
                 """
                 SELECT max(id) FROM (SELECT id FROM records WHERE sprite = \(sprite) AND id < \(newest)
-                ORDER BY id LIMIT \(JournalRetention.slice))
+                ORDER BY id LIMIT \(slice))
                 """)
         {
             try remove("sprite = \(sprite) AND id <= \(last)", upTo: nil, connection, indexed)
@@ -93,7 +95,7 @@ package struct JournalRetention: Sendable {
     private func removeSpans(_ connection: Connection, before time: Int64) throws {
         try connection.execute(
             """
-            DELETE FROM spans WHERE key IN (SELECT key FROM spans ORDER BY key LIMIT \(JournalRetention.slice))
+            DELETE FROM spans WHERE key IN (SELECT key FROM spans ORDER BY key LIMIT \(JournalRetention.spansSlice))
             AND start < \(time)
             """)
     }

@@ -97,7 +97,17 @@ enum JournalSchema {
                 e.fields ->> 'stdout_bytes' AS stdout_bytes, e.fields ->> 'stderr_bytes' AS stderr_bytes
             FROM records e LEFT JOIN sprites s ON s.key = e.sprite LEFT JOIN sources o ON o.key = e.source
             WHERE e.event = 'exec.ended';
+        """,
         """
+        DROP VIEW log;
+        CREATE VIEW log AS
+            SELECT r.id, r.time, s.id AS sprite_id, s.name AS sprite,
+                CASE r.kind WHEN 1 THEN 'process' WHEN 2 THEN 'api' WHEN 3 THEN 'checkpoint' ELSE 'system' END AS kind,
+                CASE r.level WHEN 1 THEN 'debug' WHEN 2 THEN 'info' WHEN 3 THEN 'warn' ELSE 'error' END AS level,
+                r.event, o.stream, o.session, o.service, o.command, o.checkpoint, lower(hex(r.trace)) AS trace_id,
+                r.text, r.fields, r.flags & 1 AS partial
+            FROM records r LEFT JOIN sprites s ON s.key = r.sprite LEFT JOIN sources o ON o.key = r.source;
+        """,
     ]
 
     /// Prepares a file that may be new.

@@ -10,6 +10,8 @@ final class JournalShared: Sendable {
         var newest: Int64 = 0
         var indexed: Int64 = 0
         var size: Int64 = 0
+        var waitingBytes: Int64 = 0
+        var isWritable = true
         var waiters: [Int: CheckedContinuation<Void, Never>] = [:]
         var cancelled: Set<Int> = []
         var nextWaiter = 0
@@ -22,9 +24,16 @@ final class JournalShared: Sendable {
     var newest: Int64 { state.withLock { $0.newest } }
     var indexed: Int64 { state.withLock { $0.indexed } }
     var size: Int64 { state.withLock { $0.size } }
+    /// Output in the files of sessions that the writing thread knows of and has not recorded.
+    var waitingBytes: Int64 { state.withLock { $0.waitingBytes } }
+    /// Whether the last transaction went well.
+    var isWritable: Bool { state.withLock { $0.isWritable } }
 
     func setIndexed(_ id: Int64) { state.withLock { $0.indexed = id } }
     func setSize(_ size: Int64) { state.withLock { $0.size = size } }
+    func setBehind(_ bytes: Int64, isWritable: Bool) {
+        state.withLock { ($0.waitingBytes, $0.isWritable) = (bytes, isWritable) }
+    }
 
     func committed(_ id: Int64) {
         let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in

@@ -16,7 +16,14 @@ extension JournalStore: JournalReader {
         }
     }
 
-    package func end() async throws -> JournalCursor { JournalCursor(record: shared.newest + 1) }
+    package func end() async throws -> JournalCursor {
+        let newest = shared.newest
+        // It may have been opened for reading only.
+        guard newest == 0 else { return JournalCursor(record: newest + 1) }
+        return try await readers.read { connection in
+            JournalCursor(record: (try connection.number("SELECT max(id) FROM records") ?? 0) + 1)
+        }
+    }
 
     package func waitForChange(after cursor: JournalCursor) async throws {
         try await shared.wait(after: max(0, cursor.record - (cursor.line > 0 ? 0 : 1)))

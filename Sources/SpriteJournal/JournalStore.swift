@@ -17,24 +17,26 @@ package final class JournalStore: Sendable {
 
     /// Opens or makes the file, brings its schema up to date and starts the writing thread.
     ///
-    /// - Parameter now: The time of output.
+    /// - Parameters:
+    ///   - unwrittenPath: Where it is noted how many records wait while the disk is full, so that the next daemon can say
+    ///     it if this one is killed; on another disk, or in memory.
+    ///   - now: The time of output.
     package init(
-        path: String, retention: JournalRetention = JournalRetention(), intake: JournalIntake = JournalIntake(),
+        path: String, unwrittenPath: String? = nil, retention: JournalRetention = JournalRetention(),
+        intake: JournalIntake = JournalIntake(),
         logger: Logger, now: @escaping @Sendable () -> Timestamp = Timestamp.now
     ) throws {
         self.path = path
         mailbox = try JournalMailbox()
         readers = ReaderPool(path: path)
-        // Output may hold secrets; SQLite gives its other files the same mode.
-        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        if file >= 0 { close(file) }
+        let opening = JournalOpening(
+            path: path, unwrittenPath: unwrittenPath, shared: shared, mailbox: mailbox, retention: retention,
+            intake: intake, logger: logger, now: now)
         do {
-            // Made here so that a failure is the caller's; used by the new threads alone from then on.
-            nonisolated(unsafe) let writer = try JournalWriter(
-                path: path, shared: shared, mailbox: mailbox, retention: retention, intake: intake,
-                logger: logger, now: now)
+            // Made here so that a failure is the caller's; used by the new thread alone from then on.
+            nonisolated(unsafe) let writer = try opening.open()
             try startThread {
-                writer.run()
+                if let writer = writer ?? opening.openLater() { writer.run() }
                 self.threadEnded()
             }
         } catch let error as SpriteError {
@@ -79,6 +81,15 @@ package final class JournalStore: Sendable {
             # HELP sprited_journal_unindexed Records that the full-text index does not hold yet.
             # TYPE sprited_journal_unindexed gauge
             sprited_journal_unindexed \(unindexed)
+            # HELP sprited_journal_output_waiting_bytes Output of sessions that is not recorded yet.
+            # TYPE sprited_journal_output_waiting_bytes gauge
+            sprited_journal_output_waiting_bytes \(shared.waitingBytes)
+            # HELP sprited_journal_writable Whether the database could be written the last time.
+            # TYPE sprited_journal_writable gauge
+            sprited_journal_writable \(shared.isWritable ? 1 : 0)
+            # HELP sprited_journal_dropped_bytes_total Bytes of output that were left out.
+            # TYPE sprited_journal_dropped_bytes_total counter
+            sprited_journal_dropped_bytes_total \(shared.metrics.counter("dropped_bytes"))
             # HELP sprited_journal_dropped_total Records that could not be kept.
             # TYPE sprited_journal_dropped_total counter
             sprited_journal_dropped_total \(shared.metrics.counter("dropped"))

@@ -28,7 +28,10 @@ extension JournalWriter {
                 if statement.number(2) != 0 { isDone = true }
             }
             statement.reset()
-            if isDone { return output.release() }
+            if isDone {
+                released.append(OutputTail(output, positions: positions, rate: intake.bytesPerSecondOfSession))
+                return output.release()
+            }
             // Never started, or so short that its beginning was not recorded either: nothing is known to be missing.
             let extent = output.look()
             if !isKnown, extent.ending == .lost, extent.streams.allSatisfy({ $0.isEmpty }) { return output.release() }

@@ -202,7 +202,11 @@ extension JournalWriter {
             statement.bind([.number(bytes), .text(sprite.rawValue)])
             try statement.run()
         }
-        for tail in released {
+        // As long as the files are there, a daemon that comes after a crash must know that they are recorded.
+        let gone = released.filter { $0.output.isGone }
+        // One that was put aside is there twice.
+        let names = Set(gone.map(\.name))
+        for tail in gone {
             let statement = try connection.statement(
                 "DELETE FROM positions WHERE sprite = ? AND session = ? AND created = ?")
             statement.bind([
@@ -210,7 +214,7 @@ extension JournalWriter {
             ])
             try statement.run()
         }
-        (fullMarks, touchedSources, grown, released) = ([], [:], [:], [])
+        (fullMarks, touchedSources, grown, released) = ([], [:], [:], released.filter { !names.contains($0.name) })
     }
 }
 

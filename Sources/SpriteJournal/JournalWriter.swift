@@ -16,6 +16,8 @@ final class JournalWriter {
     static let streamBudget = 2 << 20
     /// Of all streams in one transaction: what else waits is not held up for long by a thousand talkative sessions.
     static let transactionBudget = 16 << 20
+    /// The same, of time: half of what a record is late at most.
+    static let transactionTime: Duration = .milliseconds(50)
     /// Steps behind everything that serves somebody, which also keeps output streams at their speed: with two cores, a
     /// GiB through a WebSocket takes a third longer beside a writer of the same rank.
     private static let niceness: Int32 = 5
@@ -23,6 +25,7 @@ final class JournalWriter {
     let connection: Connection
     let shared: JournalShared
     let mailbox: JournalMailbox
+    let unwrittenPath: String?
     let logger: Logger
     let retention: JournalRetention
     let intake: JournalIntake
@@ -49,7 +52,14 @@ final class JournalWriter {
     /// Records that could not be kept, and since when.
     var lost: (count: Int, since: Timestamp)?
     var failingSince: ContinuousClock.Instant?
+    /// Set while there is a note of them.
+    var unwrittenSince: Timestamp?
     var lastRetention = ContinuousClock.now
+    var retentionPause: Duration = .seconds(1)
+    var retentionSlice = JournalRetention.sliceRange.lowerBound
+    let checkpointer: JournalCheckpointer
+    /// Something was written since the last pass of ``checkpointer`` began.
+    var isLogNews = true
     var lastCheckpoint = ContinuousClock.now
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
 
@@ -80,19 +90,25 @@ final class JournalWriter {
     }
 
     init(
-        path: String, shared: JournalShared, mailbox: JournalMailbox, retention: JournalRetention,
+        path: String, unwrittenPath: String?, shared: JournalShared, mailbox: JournalMailbox,
+        retention: JournalRetention,
         intake: JournalIntake, logger: Logger, now: @escaping @Sendable () -> Timestamp
     ) throws {
         connection = try Connection(path: path, readOnly: false)
+        checkpointer = JournalCheckpointer(path: path)
         self.shared = shared
         self.mailbox = mailbox
+        self.unwrittenPath = unwrittenPath
         self.retention = retention
         self.intake = intake
         self.now = now
         bucket = TokenBucket(rate: intake.bytesPerSecond)
         self.logger = logger
-        // Before the first table is made: pages that retention frees are given back little by little.
-        try connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        // Before the first table is made: pages that retention frees are given back little by little. Later it would be
+        // a write, for which a full disk has no room.
+        if try connection.number("PRAGMA page_count") == 0 {
+            try connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        }
         try connection.execute("PRAGMA journal_mode = WAL")
         try connection.execute("PRAGMA synchronous = NORMAL")
         try connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -104,6 +120,12 @@ final class JournalWriter {
         indexed = try connection.number("SELECT value FROM state WHERE name = 'indexed'") ?? 0
         shared.committed(nextID - 1)
         shared.setIndexed(indexed)
+        // Of sessions whose files went with a daemon that was killed. No file is that old.
+        let old = Timestamp.now().nanoseconds - retention.age.nanoseconds
+        do {
+            try connection.execute("DELETE FROM positions WHERE done = 1 AND created < \(old)")
+        } catch let error as SQLiteError where error.isOfFullDisk {}
+        lost = unwrittenOfBefore()
     }
 
     deinit { buffer.deallocate() }
@@ -120,13 +142,26 @@ final class JournalWriter {
             let isStopped = content.isStopped
             keepPending(&content)
             write()
+            shared.setBehind(waitingBytes, isWritable: failingSince == nil)
             maintain()
             if isStopped {
                 // What is left of long output is read by the next daemon.
+                checkpointer.stop()
                 try? connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 return
             }
         }
+    }
+
+    /// Output that is there and not recorded.
+    private var waitingBytes: Int64 {
+        var bytes: Int64 = 0
+        for tail in tails.values where tail.isChanged {
+            for (position, range) in zip(tail.positions, tail.output.look().streams) {
+                bytes += max(0, range.upperBound - position)
+            }
+        }
+        return bytes
     }
 
     var pauseMilliseconds: Int32 {
@@ -173,7 +208,8 @@ final class JournalWriter {
                     }
                     try write(item)
                 }
-                for tail in due where budget > 0 && !finished.contains(where: { $0 === tail }) {
+                for (turn, tail) in due.enumerated() where turn == 0 || isRoom(since: now) {
+                    guard !finished.contains(where: { $0 === tail }) else { continue }
                     if try drain(tail) { finished.append(tail) }
                 }
                 if let lost {
@@ -196,12 +232,19 @@ final class JournalWriter {
             if failingSince != nil { logger.notice("the journal can be written again") }
             failingSince = nil
             lost = nil
+            isLogNews = true
+            forgetUnwritten()
             pending.items.removeAll(keepingCapacity: true)
             newlyOpened.removeAll()
             committed(touched, finished)
         } catch {
             rollback(to: before, due: touched, error)
         }
+    }
+
+    /// Whether the transaction may take more output: what is in it counts as recorded only at its end.
+    private func isRoom(since begin: ContinuousClock.Instant) -> Bool {
+        budget > 0 && .now - begin < JournalWriter.transactionTime
     }
 
     private func rollback(to before: (Int64, Int64, Mark?), due: [OutputTail], _ error: any Error) {
@@ -222,7 +265,7 @@ final class JournalWriter {
             failingSince = .now
             logger.error("the journal cannot be written", metadata: ["error": "\(error)"])
         }
-        guard (error as? SQLiteError)?.mayPass != true else { return }
+        guard (error as? SQLiteError)?.mayPass != true else { return noteUnwritten() }
         // Not the fault of the disk: the same records would fail for ever.
         lost = ((lost?.count ?? 0) + pending.items.count, lost?.since ?? .now())
         pending.items.removeAll()
@@ -251,6 +294,6 @@ final class JournalWriter {
         var isKnown: Bool
     }
     var newlyOpened: [Opened] = []
-    /// Whose positions can be forgotten, since their files are gone.
+    /// Whose positions can be forgotten once their files are gone.
     var released: [OutputTail] = []
 }

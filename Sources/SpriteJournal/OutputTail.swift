@@ -60,6 +60,9 @@ final class OutputTail {
         partial = positions.map { _ in nil }
     }
 
+    /// By what a later daemon knows it again.
+    var name: String { "\(output.sprite).\(info.id).\(info.createdAt.nanoseconds)" }
+
     /// A piece of output that becomes a record.
     struct Piece {
         var bytes: UnsafeRawBufferPointer

@@ -2,16 +2,27 @@
 // Part of sprite-env.
 
 import GRDBSQLite
+import Glibc
 import SpriteDomain
 
 /// What SQLite says went wrong.
 struct SQLiteError: Error, CustomStringConvertible {
     var code: Int32
     var message: String
+    /// What the system said.
+    var systemError: Int32 = 0
     var description: String { "\(message) (SQLite \(code))" }
 
     /// The filesystem is full, or cannot be written for another reason that may pass.
     var mayPass: Bool { [SQLITE_FULL, SQLITE_IOERR, SQLITE_BUSY, SQLITE_CANTOPEN].contains(code & 0xFF) }
+
+    /// The disk is full. A file that cannot even be made says so only in the system's words.
+    var isOfFullDisk: Bool {
+        [SQLITE_FULL, SQLITE_IOERR].contains(code & 0xFF) || [ENOSPC, EDQUOT].contains(systemError)
+    }
+
+    /// What is there is no database, or a damaged one.
+    var isDamage: Bool { [SQLITE_CORRUPT, SQLITE_NOTADB].contains(code & 0xFF) }
 }
 
 /// One connection. Used by one thread at a time; SQLite's own locks are off.
@@ -27,8 +38,9 @@ final class Connection {
         let result = sqlite3_open_v2(path, &opened, flags, nil)
         guard result == SQLITE_OK, let opened else {
             let message = opened.map { String(cString: sqlite3_errmsg($0)) } ?? "cannot open \(path)"
+            let systemError = opened.map { sqlite3_system_errno($0) } ?? 0
             sqlite3_close_v2(opened)
-            throw SQLiteError(code: result, message: message)
+            throw SQLiteError(code: result, message: message, systemError: systemError)
         }
         handle = opened
         sqlite3_extended_result_codes(handle, 1)
@@ -41,7 +53,9 @@ final class Connection {
     }
 
     var error: SQLiteError {
-        SQLiteError(code: sqlite3_extended_errcode(handle), message: String(cString: sqlite3_errmsg(handle)))
+        SQLiteError(
+            code: sqlite3_extended_errcode(handle), message: String(cString: sqlite3_errmsg(handle)),
+            systemError: sqlite3_system_errno(handle))
     }
 
     /// Runs statements without results.

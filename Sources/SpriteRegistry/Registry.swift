@@ -3,6 +3,7 @@
 
 import GRDB
 import Glibc
+import SpriteSystem
 package import SpriteDomain
 
 /// The registry in one SQLite file, in WAL mode with a synchronous commit.
@@ -22,6 +23,7 @@ package struct Registry: RegistryDriver {
         // Environments of sprites may hold secrets; SQLite gives its other files the same mode.
         let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         if file >= 0 { close(file) }
+        prepareWALIndex(ofDatabase: path)
         do {
             database = try DatabaseQueue(path: path, configuration: configuration)
             try Schema.migrator.migrate(database)

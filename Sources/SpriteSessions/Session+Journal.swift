@@ -36,20 +36,27 @@ extension Session: RecordedOutput {
             for stream in state.streams.indices { state.streams[stream].recorded = nil }
             return state.asidePath.take()
         }
-        if let path { SessionFiles(directory: path).remove() }
+        if let path { remove(SessionFiles(directory: path)) }
     }
+
+    package var isGone: Bool { state.withLock { $0.isGone } }
 
     /// Clients need the files no more; the journal may.
     func letGo(_ sessionFiles: SessionFiles) {
         let isNeeded = state.withLock { !$0.isRecorded && $0.streams[0].recorded != nil }
-        guard isNeeded, let asideFolder else { return sessionFiles.remove() }
+        guard isNeeded, let asideFolder else { return remove(sessionFiles) }
         let path = asidePath(asideFolder, sprite, info)
-        guard rename(sessionFiles.directory, path) == 0 else { return sessionFiles.remove() }
+        guard rename(sessionFiles.directory, path) == 0 else { return remove(sessionFiles) }
         let isOver = state.withLock { state in
             if !state.isRecorded { state.asidePath = path }
             return state.isRecorded
         }
-        if isOver { SessionFiles(directory: path).remove() }
+        if isOver { remove(SessionFiles(directory: path)) }
+    }
+
+    private func remove(_ sessionFiles: SessionFiles) {
+        sessionFiles.remove()
+        state.withLock { $0.isGone = true }
     }
 }
 
@@ -82,6 +89,7 @@ final class LeftoverOutput: RecordedOutput {
 
     func setRecorded(_ stream: Int, upTo offset: Int64) {}
     func release() { SessionFiles(directory: directory).remove() }
+    var isGone: Bool { access(directory, F_OK) != 0 }
 }
 
 /// Folders of sessions that only the journal still needs.

@@ -64,6 +64,8 @@ struct SessionState {
     var isRecorded = false
     /// Where the files were put aside for the journal.
     var asidePath: String?
+    /// The files were removed.
+    var isGone = false
 
     init(info: SessionInfo) {
         self.info = info

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import Foundation
 import SpriteDomain
 import Testing
 
@@ -109,6 +110,39 @@ import Testing
         journal.store.changed(output)
         try await eventually { output.isReleased }
         #expect(try await journal.texts(lines(output)) == ["one", "two", "three", "four"])
+        await journal.store.stop()
+    }
+
+    @Test func `what is recorded is known as long as its files are there`() async throws {
+        let journal = try JournalFixture()
+        let output = PrintedOutput()
+        journal.store.opened(output, start: CommandStart(arguments: ["test"], user: nil, trace: nil))
+        output.print("only once\n")
+        output.end()
+        journal.store.changed(output)
+        try await eventually { output.isReleased }
+        try await journal.settle()
+        // A client still has it; the daemon is killed, and the next one comes upon the files.
+        for _ in 0..<2 {
+            try await journal.reopen()
+            journal.store.opened(output, start: nil)
+            try await journal.settle()
+        }
+        #expect(try await journal.texts(lines(output)) == ["only once"])
+        #expect(try journal.number("SELECT count(*) FROM positions") == 2)
+        output.remove()
+        try await journal.settle()
+        #expect(try journal.number("SELECT count(*) FROM positions") == 0)
+        await journal.store.stop()
+    }
+
+    @Test func `a damaged file is put aside and a new one begun`() async throws {
+        let journal = try JournalFixture { path in
+            try Data("this is no database, whatever its name says".utf8).write(to: URL(filePath: path))
+        }
+        try await eventually { try await journal.texts().contains { $0.hasPrefix("the journal was damaged") } }
+        let files = try FileManager.default.contentsOfDirectory(atPath: journal.folder.path)
+        #expect(files.contains { $0.hasPrefix("journal.db.damaged-") })
         await journal.store.stop()
     }
 

@@ -14,6 +14,7 @@ final class PrintedOutput: RecordedOutput {
         var recorded: [Int64]
         var ending: ExitStatus?
         var isReleased = false
+        var isGone = false
     }
 
     let sprite: SpriteID
@@ -33,6 +34,9 @@ final class PrintedOutput: RecordedOutput {
     }
 
     var isReleased: Bool { state.withLock { $0.isReleased } }
+    var isGone: Bool { state.withLock { $0.isReleased && $0.isGone } }
+    /// Its files were removed.
+    func remove() { state.withLock { $0.isGone = true } }
 
     func print(_ bytes: some Sequence<UInt8>, stream: Int = 0) {
         state.withLock { $0.streams[stream] += Array(bytes) }

@@ -19,6 +19,7 @@ from support.api import Api
 from support.cli import Cli
 from support.daemon import Daemon
 from support.exec import shell
+from support.logs import events
 from support.wait import eventually
 
 
@@ -280,6 +281,11 @@ def test_a_websocket_goes_through(api: Api, served: str, visitor: Visitor) -> No
             assert ws.close_code == 4321
 
     asyncio.run(scenario())
+    record = eventually(
+        lambda: [one for one in events(api, served, event="url.request") if one["fields"]["path"] == "/socket"], "it is recorded"
+    )[-1]
+    assert record["fields"]["status"] == 101
+    assert record["fields"]["bytes_in"] > 3_131_000 and record["fields"]["bytes_out"] > 3_131_000
 
 
 @pytest.mark.parametrize(("token", "path", "status"), [("", "/no-socket", 403), ("wrong", "/socket", 401)])

@@ -27,7 +27,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.Call
     if report.failed:
         item.stash[_FAILED] = True
         for title, log in item.stash.get(_LOGS, {}).items():
-            lines = [line for line in log.read_text(errors="replace").splitlines() if _NOISE not in line]
+            text = log.read_text(errors="replace") if log.exists() else "(removed)"
+            lines = [line for line in text.splitlines() if _NOISE not in line]
             report.sections.append((title, "\n".join(lines[-12:])))
 
 

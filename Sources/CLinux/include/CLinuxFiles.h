@@ -13,3 +13,9 @@ int64_t clinux_copy_range(int from, int to, size_t count);
 
 /// Changes the owner of the file behind a descriptor, also one of clinux_open_path. Returns 0 or -errno.
 int clinux_change_owner(int descriptor, uint32_t user, uint32_t group);
+/// Makes PATH, the shared memory of an SQLite database in WAL mode, a file that btrfs overwrites in place (NODATACOW).
+///
+/// Otherwise a store to its mapping needs new space, and on a full disk raises SIGBUS. Does nothing on other
+/// filesystems, and to a file that is so already or in use. Returns 0 or -errno.
+int clinux_prepare_wal_index(const char *path);
+

@@ -91,8 +91,8 @@ extension APIService {
 extension APIService {
     /// Records a request to a sprite's URL: what was asked of whom and what came of it, never its query, headers, body.
     func recordFromSprite(
-        _ text: String, _ head: HTTPRequestHead, _ remote: SocketAddress?, status: UInt, bytesOut: Int?,
-        since start: ContinuousClock.Instant, time: Timestamp, id: String?
+        _ text: String, _ head: HTTPRequestHead, _ remote: SocketAddress?, status: UInt, bytesIn: Int? = nil,
+        bytesOut: Int?, since start: ContinuousClock.Instant, time: Timestamp, id: String?
     ) {
         let path = String(head.uri.prefix { $0 != "?" && $0 != "#" }.prefix(Self.pathLengthMax))
         let method = head.method.rawValue.prefix(20)
@@ -101,11 +101,15 @@ extension APIService {
             ("duration_ms", .real((ContinuousClock.now - start).milliseconds)),
         ]
         if let id { fields.append(("request_id", .text(id))) }
+        if let bytesIn = bytesIn ?? head.headers.first(name: "content-length").flatMap(Int.init) {
+            fields.append(("bytes_in", .number(Int64(bytesIn))))
+        }
         if let bytesOut { fields.append(("bytes_out", .number(Int64(bytesOut)))) }
         if let remote { fields.append(("remote", .text(remote.hostAndPort))) }
         var record = JournalRecord(
             "url.request", kind: .api, level: status >= 500 ? .warning : .info, "\(method) \(path) \(status)",
-            fields: fields, time: time, trace: nil)
+            fields: fields, time: time,
+            trace: head.headers.first(name: "traceparent").flatMap(TraceContext.init(traceparent:))?.trace)
         record.spriteName = try? SpriteName(text)
         configuration.journal.record(record)
     }

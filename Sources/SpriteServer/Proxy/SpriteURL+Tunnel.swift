@@ -7,6 +7,7 @@ import NIOHTTP1
 import ServiceLifecycle
 import SpriteDomain
 import SpriteProxy
+import Synchronization
 
 /// A connection that has become a stream of bytes.
 struct TunnelConnection: Sendable {
@@ -39,25 +40,30 @@ extension APIService {
             let (start, time) = (ContinuousClock.now, Timestamp.now())
             return .tunnel(headers: withoutHopByHop(answer.headers)) { connection in
                 if let grant { live.begin(grant, connection.channel) }
-                await copyBothWays(connection, target, begun: parts)
+                let bytes = await copyBothWays(connection, target, begun: parts)
                 if let grant { live.end(grant, connection.channel) }
                 recordFromSprite(
-                    text, head, connection.channel.remoteAddress, status: answer.status.code, bytesOut: nil,
-                    since: start, time: time, id: nil)
+                    text, head, connection.channel.remoteAddress, status: answer.status.code, bytesIn: bytes.in,
+                    bytesOut: bytes.out, since: start, time: time, id: nil)
             }
         } catch {
             return .refuse(error)
         }
     }
 
+    /// - Returns: How many bytes went through after the handshake.
     private func copyBothWays(
         _ client: TunnelConnection, _ target: SpriteTarget, begun: [TargetConnection.Part]
-    ) async {
+    ) async -> (in: Int, out: Int) {
         let stream = target.connection
+        let counts = (in: ByteCount(), out: ByteCount())
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 do {
-                    for try await bytes in client.inbound { try await stream.write(.bytes(bytes)) }
+                    for try await bytes in client.inbound {
+                        counts.in.add(bytes.readableBytes)
+                        try await stream.write(.bytes(bytes))
+                    }
                 } catch {
                     logger.trace("tunnel input ended", metadata: ["error": "\(error)"])
                 }
@@ -68,7 +74,10 @@ extension APIService {
                     try await cancelWhenGracefulShutdown {
                         var parts = begun
                         while !parts.isEmpty {
-                            for case .bytes(let bytes) in parts { try await client.outbound.write(bytes) }
+                            for case .bytes(let bytes) in parts {
+                                try await client.outbound.write(bytes)
+                                counts.out.add(bytes.readableBytes)
+                            }
                             parts = try await stream.next()
                         }
                     }
@@ -87,5 +96,13 @@ extension APIService {
         }
         stream.close()
         target.use.end()
+        return (counts.in.value, counts.out.value)
     }
+}
+
+/// Bytes that went one way.
+private final class ByteCount: Sendable {
+    private let count = Mutex(0)
+    func add(_ bytes: Int) { count.withLock { $0 += bytes } }
+    var value: Int { count.withLock { $0 } }
 }
