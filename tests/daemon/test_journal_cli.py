@@ -105,3 +105,42 @@ def test_history_timeline_and_trace(cli: Cli, api: Api, sprite: str) -> None:
     )
     assert "    storage.snapshot" in tree or "  storage.snapshot" in tree
     assert cli("trace", "0" * 31 + "1", expect=None).returncode != 0
+
+
+def test_every_option_of_logs(cli: Cli, api: Api, sprite: str) -> None:
+    shell(api, sprite, "echo early")
+    checkpoint = api.checkpoint(sprite, "between")
+    shell(api, sprite, "echo late; echo complaint >&2; exit 0")
+    api.call(
+        "PUT", f"/v1/sprites/{sprite}/services/web?duration=100ms",
+        json={"cmd": "sh", "args": ["-c", "echo served; sleep 600"]},
+    )  # fmt: skip
+    wait_for(api, sprite, "served", service="web")
+    late = wait_for(api, sprite, "late", stream="stdout")
+    assert run(api, sprite, "sh", "-c", "exit 3").code == 3
+    wait_for(api, sprite, "exit 3", event="exec.ended")
+
+    def logs(*options: str) -> list[str]:
+        parsed = [json.loads(line) for line in cli.text("logs", "--json", *options).splitlines()]
+        return [one["text"] for one in parsed]
+
+    of = ("-s", sprite)
+    assert "early" in logs(*of, "--until", "0s") and logs(*of, "--until", "1h") == []
+    assert "early" not in logs(*of, "--since", checkpoint) and "late" in logs(*of, "--since", checkpoint)
+    assert "late" not in logs(*of, "--until", checkpoint) and "early" in logs(*of, "--until", checkpoint)
+    assert "late" in logs(*of, "--since", late["time"]) and "early" not in logs(*of, "--since", late["time"])
+    assert "checkpoint v1: between" in logs(*of, "--kind", "checkpoint")
+    assert not {"early", "late"} & set(logs(*of, "--kind", "api,checkpoint,system"))
+    assert logs(*of, "--service", "web", "--kind", "process")[-1] == "served"
+    assert "late" in logs(*of, "--session", late["session"]) and "early" not in logs(*of, "--session", late["session"])
+    assert logs(*of, "--stderr") == ["complaint"]
+    assert "exit 3" in logs(*of, "--level", "warn") and "late" not in logs(*of, "--level", "warn")
+    assert logs(*of, "--grep", "^l.te$") == ["late"] and logs(*of, "--search", "LATE", "--kind", "process", "-n", "1") == ["late"]
+    assert logs(*of, "-n", "1", "--stderr") == ["complaint"] and logs(*of, "-n", "0") == []
+    everywhere = [json.loads(line) for line in cli.text("logs", "--all", "--json", "-n", "2000").splitlines()]
+    assert sprite in {one.get("sprite") for one in everywhere}
+    for wrong in (["--level", "loud"], ["--since", "yesterday"], ["--since", "v99"], ["--grep", "("], ["-n", "-1"], ["--sql", "DROP TABLE x"]):
+        refused = cli("logs", *of, *wrong, expect=None)
+        assert refused.returncode != 0 and refused.stderr.startswith(b"sprite: "), (wrong, refused.stderr)
+    # Colours and short times on a terminal, neither in a pipe.
+    assert b"\x1b[" in on_terminal(cli, "logs", *of) and b"\x1b[" not in cli("logs", *of).stdout
