@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -62,6 +63,14 @@ static int child_main(void *argument) {
     if (syscall(SYS_close_range, (unsigned)o->descriptor_count, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
         // Before Linux 5.11: every descriptor of ours is opened O_CLOEXEC anyway.
         if (errno != ENOSYS && errno != EINVAL) fail(c, CLINUX_STAGE_DESCRIPTORS);
+    }
+    if (o->soft_file_limit) {
+        // Here and not in the parent: one that holds more files than its children may could not start them.
+        struct rlimit limit;
+        if (syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 && limit.rlim_cur > o->soft_file_limit) {
+            limit.rlim_cur = o->soft_file_limit;
+            syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL);
+        }
     }
     sigset_t none;
     sigemptyset(&none);

@@ -146,8 +146,7 @@ struct Launch {
             spawnRequest.newSession = true
             spawnRequest.controllingTerminal = request.isTerminal
             spawnRequest.credentials = account.credentials
-            clinux_limit_files(Launch.childFilesMax)
-            defer { clinux_limit_files(0) }
+            spawnRequest.softFileLimit = Launch.childFilesMax
             do {
                 return try withExtendedLifetime(descriptors) { try spawn(spawnRequest).processID }
             } catch let failure as SpawnFailure {

@@ -14,6 +14,8 @@ package struct SpawnRequest: Sendable {
     package var descriptors: [Int32]
     package var newSession = false
     package var controllingTerminal = false
+    /// How many files it may have open unless it raises the limit; 0 means as many as this process.
+    package var softFileLimit: UInt64 = 0
     package var credentials: Credentials?
     package var namespaces: [Int32]
 
@@ -109,6 +111,7 @@ private func start(
                 options.descriptor_count = Int32(descriptors.count)
                 options.new_session = request.newSession ? 1 : 0
                 options.controlling_terminal = request.controllingTerminal ? 1 : 0
+                options.soft_file_limit = request.softFileLimit
                 if let credentials = request.credentials {
                     options.set_credentials = 1
                     options.uid = credentials.user

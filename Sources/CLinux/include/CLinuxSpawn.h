@@ -34,6 +34,8 @@ typedef struct {
     int new_process_group;
     /// Make descriptor 0 the controlling terminal; needs new_session.
     int controlling_terminal;
+    /// How many files the child may have open unless it raises the limit; 0 means as many as the parent.
+    uint64_t soft_file_limit;
     /// setgroups, setgid, setuid before the directory is entered.
     int set_credentials;
     uint32_t uid, gid;
