@@ -27,7 +27,7 @@ package enum Help {
         services start|restart NAME [--duration 5s]     prints what it prints for that long
         services stop NAME [--timeout 10s]    until it is started again
         services signal NAME SIGNAL | delete NAME
-        logs NAME [-n LINES] [-f]             what a service printed
+        logs NAME [-n LINES] [-f] [--raw]     what a service printed; --raw: control characters too, on a terminal
         logs [-n LINES] [-f] [--since 10m] [--grep WORDS] [--kind process|checkpoint|system|api]
                                               everything recorded here: output of commands, restores, starts
 

@@ -3,6 +3,7 @@
 """`sprite-env` as agents use it: every command with `--json`, exit codes, and sentences that say what is wrong."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,6 +66,23 @@ def test_every_kind_of_shell_finds_it(api: Api, sprite: str) -> None:
     for shell_of in (["sh", "-c"], ["bash", "-lc"], ["sudo", "sh", "-c"], ["sudo", "bash", "-lc"], ["sudo", "su", "-", "sprite", "-c"]):
         found = run(api, sprite, *shell_of, "command -v sprite-env")
         assert found.stdout == b"/.sprite/bin/sprite-env\n", (shell_of, found)
+
+
+def test_logs_are_its_own_and_harmless_on_a_terminal(api: Api, sprite: str, new_sprite: Callable[..., str]) -> None:
+    other = new_sprite()
+    shell(api, other, "echo of-the-other")
+    assert run(api, sprite, "sh", "-c", r"printf '\033]0;owned\007text\n'").code == 0
+    eventually(lambda: b"owned" in env(api, sprite, "logs", "-n", "100").stdout, "it is recorded")
+    # As it was into a pipe, visible on a terminal.
+    assert b"\x1b]0;owned\x07text" in env(api, sprite, "logs", "-n", "100").stdout
+
+    def on_terminal(*options: str) -> bytes:
+        return run(api, sprite, "/.sprite/bin/sprite-env", "logs", "--grep", "owned", *options, tty=True).stdout
+
+    assert b"^[]0;owned^Gtext" in on_terminal() and b"\x1b]0;owned" not in on_terminal()
+    assert b"\x1b]0;owned\x07text" in on_terminal("--raw")
+    assert b"of-the-other" not in env(api, sprite, "logs", "-n", "1000").stdout
+    assert b"of-the-other" in env(api, other, "logs", "-n", "1000").stdout
 
 
 def test_diff_in_all_forms(api: Api, sprite: str) -> None:

@@ -83,6 +83,23 @@ func table(_ header: [String], _ rows: [[String]]) -> String {
 
 func put(_ text: String, _ descriptor: Int32 = STDOUT_FILENO) { put(Array(text.utf8), descriptor) }
 
+/// What a process printed, as a terminal may show it: control characters as `^[`, so that none of them moves the cursor
+/// or sets the title. Anywhere but on a terminal it stays as it is.
+func shown(_ text: String, _ descriptor: Int32 = STDOUT_FILENO, isRaw: Bool) -> String {
+    guard !isRaw, isatty(descriptor) == 1 else { return text }
+    var shown = ""
+    for scalar in text.unicodeScalars {
+        switch scalar.value {
+        case 0x09, 0x0A: shown.unicodeScalars.append(scalar)
+        case ..<0x20: shown += "^\(Character(Unicode.Scalar(UInt8(scalar.value) + 0x40)))"
+        case 0x7F: shown += "^?"
+        case 0x80..<0xA0: shown += "?"
+        default: shown.unicodeScalars.append(scalar)
+        }
+    }
+    return shown
+}
+
 func put(_ bytes: [UInt8], _ descriptor: Int32 = STDOUT_FILENO) {
     try? bytes.withUnsafeBytes { try writeAll(descriptor, $0, "") }
 }

@@ -7,15 +7,16 @@ import Glibc
 enum Journal {
     static func run(_ arguments: ArraySlice<String>) throws -> Int32 {
         let arguments = try Arguments(
-            arguments, options: ["--lines", "-n", "--since", "--grep", "--kind"], flags: ["--follow", "-f"])
+            arguments, options: ["--lines", "-n", "--since", "--grep", "--kind"], flags: ["--follow", "-f", "--raw"])
         try arguments.none()
+        let isRaw = arguments.has("--raw")
         var query = "limit=\(encoded(arguments.value("--lines", "-n") ?? "100"))"
         for (option, name) in [("--since", "since"), ("--grep", "q"), ("--kind", "kind")] {
             if let value = arguments.value(option) { query += "&\(name)=\(encoded(value))" }
         }
         if arguments.has("--follow") || arguments.has("-f") {
             try SpriteRequest("GET", "/v1/logs?\(query)&follow=true").checked().eachLine { record, bytes in
-                put(arguments.isJSON ? bytes + [0x0A] : Array(line(record).utf8))
+                put(arguments.isJSON ? bytes + [0x0A] : Array(line(record, isRaw).utf8))
             }
             return 0
         }
@@ -33,14 +34,14 @@ enum Journal {
                 try SpriteRequest("GET", "/v1/logs?\(query)&cursor=\(encoded(cursor))").checked().all())
             records += page["records"]?.items ?? []
         }
-        for record in records.prefix(wanted).reversed() { put(line(record)) }
+        for record in records.prefix(wanted).reversed() { put(line(record, isRaw)) }
         return 0
     }
 
     /// `TIME  SOURCE  text`; lines that only keep the connection alive have no text.
-    private static func line(_ record: JSONValue) -> String {
+    private static func line(_ record: JSONValue, _ isRaw: Bool) -> String {
         guard let text = record["text"]?.text else { return "" }
         let source = record["service"]?.text ?? record["stream"]?.text ?? record["event"]?.text ?? record["kind"]?.text
-        return "\(record["time"]?.text ?? "")  \(source ?? "")  \(text)\n"
+        return "\(record["time"]?.text ?? "")  \(source ?? "")  \(shown(text, isRaw: isRaw))\n"
     }
 }

@@ -132,7 +132,7 @@ enum Services {
         let all = arguments
         let arguments = try Arguments(
             arguments, options: ["--lines", "-n", "--duration", "--since", "--grep", "--kind"],
-            flags: ["--follow", "-f"])
+            flags: ["--follow", "-f", "--raw"])
         if arguments.words.isEmpty { return try Journal.run(all) }
         let name = try arguments.one("service (list them with 'sprite-env services list')")
         let lines = arguments.value("--lines", "-n") ?? "100"
@@ -142,11 +142,11 @@ enum Services {
         var code = try follow(
             try SpriteRequest(
                 "GET", "/v1/services/\(encoded(name))/logs?lines=\(encoded(lines))&duration=\(encoded(duration))"),
-            arguments.isJSON, judged: false)
+            arguments.isJSON, judged: false, isRaw: arguments.has("--raw"))
         while isEndless, code == 0 {
             code = try follow(
                 try SpriteRequest("GET", "/v1/services/\(encoded(name))/logs?lines=0&duration=1h"), arguments.isJSON,
-                judged: false)
+                judged: false, isRaw: arguments.has("--raw"))
         }
         return code
     }
@@ -154,14 +154,17 @@ enum Services {
     /// Prints a stream of events: a service's output as it is, or each event as a line of JSON.
     ///
     /// - Parameter judged: An `error`, or an exit with another code than 0, is a failure.
-    private static func follow(_ request: SpriteRequest, _ isJSON: Bool, judged: Bool = true) throws -> Int32 {
+    private static func follow(
+        _ request: SpriteRequest, _ isJSON: Bool, judged: Bool = true, isRaw: Bool = false
+    ) throws -> Int32 {
         var code: Int32 = 0
         try request.checked().eachLine { event, bytes in
             let type = event["type"]?.text
             if isJSON { put(bytes + [0x0A]) }
             switch type {
-            case "stdout": if !isJSON { put(event["data"]?.text ?? "") }
-            case "stderr": if !isJSON { put(event["data"]?.text ?? "", STDERR_FILENO) }
+            case "stdout": if !isJSON { put(shown(event["data"]?.text ?? "", isRaw: isRaw)) }
+            case "stderr":
+                if !isJSON { put(shown(event["data"]?.text ?? "", STDERR_FILENO, isRaw: isRaw), STDERR_FILENO) }
             case "exit":
                 let exit = event["exit_code"]?.number ?? 0
                 if !isJSON { put("sprite-env: the service ended with code \(exit)\n", STDERR_FILENO) }
