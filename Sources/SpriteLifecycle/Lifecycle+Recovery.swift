@@ -39,6 +39,7 @@ extension Lifecycle {
         }
         try await compareDisks(sprites)
         for sprite in sprites {
+            await limitDisk(sprite)
             let checkpoints = try await drivers.registry.checkpoints(sprite.id)
             let initSystem = try await drivers.initSystem(sprite.base)
             let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers) {
@@ -52,6 +53,16 @@ extension Lifecycle {
             }
             if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
             add(machine, as: sprite.name)
+        }
+    }
+
+    /// The last daemon may have ended between the row and the limit; free where it is set already.
+    private func limitDisk(_ sprite: Sprite) async {
+        do {
+            try await drivers.storage.limitDisk(sprite.id, bytes: sprite.limits.diskBytes)
+        } catch {
+            drivers.logger.error(
+                "the disk of a sprite has no limit", metadata: ["sprite.id": "\(sprite.id)", "error": "\(error)"])
         }
     }
 

@@ -28,11 +28,14 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
         ({}, {}, {400}), ({}, {"name": ""}, {400}), ({}, {"name": "A"}, {400}), ({}, {"name": "-a"}, {400}),
         ({}, {"name": "x" * 64}, {400}), ({}, {"name": 1}, {400}), ({}, {"name": "x", "labels": [""]}, {400}),
         ({}, {"name": "x", "config": {"ram_mb": -1}}, {400}), ({}, {"name": "x", "config": {"cpus": 1e9}}, {400}),
-        ({}, {"name": "x", "config": {"pids": 1}}, {400}), ({}, {"name": "x", "config": {"stop_after_seconds": -1}}, {400}),
+        ({}, {"name": "x", "config": {"pids": 1}}, {400}), ({}, {"name": "x", "config": {"disk_mb": 1}}, {400}),
+        ({}, {"name": "x", "config": {"storage_gb": -1}}, {400}), ({}, {"name": "x", "config": {"autostart": "x"}}, {400}),
+        ({}, {"name": "x", "config": {"stop_after_seconds": -1}}, {400}),
         ({}, {"name": "x", "url_settings": {"auth": "all"}}, {400}), ({}, {"name": "x", "base": "none-such"}, {404}),
     ],
     "updateSprite": [
         ({}, {"labels": ["x"] * 65}, {400}), ({}, {"labels": "x"}, {400}), ({}, {"config": {"ram_mb": 1}}, {400}),
+        ({}, {"config": {"disk_mb": -1}}, {400}), ({}, {"config": {"storage_gb": 1 << 40}}, {400}),
         ({}, {"config": {"freeze_after_seconds": 10**9}}, {400}), ({}, {"url_settings": {"auth": 5}}, {400}),
     ],
     "forkSprite": [
@@ -50,6 +53,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
         ({"signal": "NONE"}, None, {400}), ({"timeout": "2h"}, None, {400}), ({"timeout": "-1s"}, None, {400}),
         ({}, {"signal": 99}, {400}), ({}, None, {404}),
     ],
+    "getDiskUse": [],
     "createCheckpoint": [({}, {"comment": "x" * 4097}, {400}), ({}, {"comment": 5}, {400})],
     "getCheckpoint": [({}, None, {404})],
     "deleteCheckpoint": [({}, None, {404})],
