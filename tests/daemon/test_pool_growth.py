@@ -5,11 +5,10 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support import programs
+from support import logs, programs
 from support.api import Api, ApiError, StreamError
 from support.daemon import Daemon
 from support.exec import run, shell
@@ -21,11 +20,6 @@ MIB = 1 << 20
 def facts(daemon: Daemon) -> dict[str, str]:
     lines = daemon.tool("pool", "info", "--bytes").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def records(api: Api, event: str) -> list[dict[str, Any]]:
-    query = f"SELECT text FROM records WHERE event = '{event}'"
-    return api.call("POST", "/v1/logs/query", json={"sql": query}).json()["rows"]  # type: ignore[no-any-return]
 
 
 def write(api: Api, name: str, file: str, mib: int) -> int | None:
@@ -67,9 +61,9 @@ def test_a_nearly_full_pool_refuses_what_is_new_and_lets_go(new_daemon: Callable
             call()
     # What runs goes on, and what makes room works.
     shell(api, "one", "echo fine > small; sync small")
-    eventually(lambda: records(api, "pool.full"), "it is recorded that the pool is full", 30)
+    eventually(lambda: logs.events(api, event="pool.full"), "it is recorded that the pool is full", 30)
     shell(api, "one", "rm filler; sync")
-    eventually(lambda: records(api, "pool.recovered"), "it is recorded that there is space again", 90, interval=1)
+    eventually(lambda: logs.events(api, event="pool.recovered"), "it is recorded that there is space again", 90, interval=1)
     api.checkpoint("one")
     api.create("two")
 
