@@ -153,6 +153,10 @@ extension API {
         public var storageGB: Int?
         /// The same in MiB (an addition of this server); wins where both are sent.
         public var diskMiB: Int?
+        /// Megabits a second in each direction (an addition of this server).
+        public var bandwidthMbit: Int?
+        /// Connections outwards at once (an addition of this server).
+        public var connections: Int?
         /// Started together with the daemon, as after a reboot of the host (an addition of this server).
         public var startsWithHost: Bool?
         /// Accepted for compatibility and ignored: there is one place.
@@ -176,6 +180,8 @@ extension API {
             ociRuntime = try object.value("oci_runtime")
             storageGB = try object.value("storage_gb", "storageGB")
             diskMiB = try object.value("disk_mb")
+            bandwidthMbit = try object.value("bandwidth_mbit")
+            connections = try object.value("connections")
             startsWithHost = try object.value("autostart")
             region = try object.value("region")
         }
@@ -191,6 +197,8 @@ extension API {
             try object.encodeIfPresent(ociRuntime, forKey: TextKey("oci_runtime"))
             try object.encodeIfPresent(storageGB, forKey: TextKey("storage_gb"))
             try object.encodeIfPresent(diskMiB, forKey: TextKey("disk_mb"))
+            try object.encodeIfPresent(bandwidthMbit, forKey: TextKey("bandwidth_mbit"))
+            try object.encodeIfPresent(connections, forKey: TextKey("connections"))
             try object.encodeIfPresent(startsWithHost, forKey: TextKey("autostart"))
             try object.encodeIfPresent(region, forKey: TextKey("region"))
         }

@@ -148,6 +148,8 @@ package protocol NetworkDriver: Sendable {
     /// Puts a network policy in force, before the sandbox starts or while it runs; nil, or one without rules, restricts
     /// nothing. Connections that it no longer allows are cut. The policy ends when the address is released.
     func apply(policy: String?, to address: String, of sprite: SpriteID) async throws
+    /// Limits what the sprite with this address takes of the network, until the address is released; nil means no limit.
+    func limit(_ address: String, bandwidthMbit: Int?, connections: Int?) async throws
     /// What the sprite contacted and was refused since the daemon started.
     func contacts(_ sprite: SpriteID) async -> [NetworkContact]
     /// The sprite is gone for ever.
@@ -308,4 +310,10 @@ package enum Outcome: Sendable, Hashable {
     case written(Sprite?, Checkpoint?)
     /// The rows of the intent's subject are removed.
     case removed
+}
+
+extension NetworkDriver {
+    package func limit(_ address: String, _ limits: ResourceLimits) async throws {
+        try await limit(address, bandwidthMbit: limits.bandwidthMbit, connections: limits.connections)
+    }
 }

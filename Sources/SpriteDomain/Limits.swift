@@ -57,6 +57,10 @@ package enum Limits {
     package static let shadowedFilesMax = 1000
     /// How long an init system of a base may take to stop its services; what is left then is killed.
     package static let orderlyStopTimeout: Duration = .seconds(20)
+    /// 100 Gbit/s; the kernel counts bytes in 64 bits.
+    package static let bandwidthMbitMax = 100_000
+    /// More than the kernel tracks for a whole host.
+    package static let outwardConnectionsMax = 1_000_000
     package static let memoryMiBMin = 32
     /// Checkpoints shown inside at /.sprite/checkpoints.
     package static let visibleCheckpointsMax = 5

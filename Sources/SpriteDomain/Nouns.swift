@@ -16,6 +16,10 @@ package struct ResourceLimits: Hashable, Sendable {
     package var pids: Int?
     /// What the disk and its checkpoints may take.
     package var diskMiB: Int?
+    /// Megabits a second, in each direction.
+    package var bandwidthMbit: Int?
+    /// Connections outwards at once.
+    package var connections: Int?
     package init(memoryMiB: Int? = nil, cpus: Double? = nil, pids: Int? = nil, diskMiB: Int? = nil) {
         self.memoryMiB = memoryMiB
         self.cpus = cpus
@@ -25,11 +29,12 @@ package struct ResourceLimits: Hashable, Sendable {
 
     package var diskBytes: UInt64? { diskMiB.map { UInt64($0) << 20 } }
 
-    /// The same but for the disk, which is not the sandbox's.
-    package var ofSandbox: ResourceLimits {
-        var limits = self
-        limits.diskMiB = nil
-        return limits
+    /// Those that the sandbox enforces.
+    package var ofSandbox: ResourceLimits { ResourceLimits(memoryMiB: memoryMiB, cpus: cpus, pids: pids) }
+
+    /// Whether those of the network are the same.
+    package func hasNetworkLimits(of other: ResourceLimits) -> Bool {
+        bandwidthMbit == other.bandwidthMbit && connections == other.connections
     }
 }
 

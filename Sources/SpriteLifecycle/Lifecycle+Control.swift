@@ -47,6 +47,9 @@ extension Lifecycle: SpriteControl {
                 if await machine.sandbox != nil, limits.ofSandbox != former.ofSandbox {
                     try await drivers.sandboxes.setLimits(machine.id, limits)
                 }
+                if let sandbox = await machine.sandbox, !limits.hasNetworkLimits(of: former) {
+                    try await drivers.network.limit(sandbox.address, limits)
+                }
                 if limits.diskMiB != former.diskMiB {
                     try await drivers.storage.limitDisk(machine.id, bytes: limits.diskBytes)
                 }

@@ -74,6 +74,7 @@ extension Lifecycle {
             }
             let policy = try await drivers.registry.policy(sprite.id, .network)
             try await drivers.network.apply(policy: policy, to: sandbox.address, of: sprite.id)
+            try await drivers.network.limit(sandbox.address, sprite.limits)
             try await drivers.sandboxes.showPolicy(sprite.id, policy ?? #"{"rules":[]}"#)
             // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
             try await drivers.sandboxes.thaw(sprite.id)

@@ -108,6 +108,8 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         nextVersion: row["next_version"],
         nextAutomatic: row["next_automatic"],
         runtimes: try (row["runtimes"] as String?).map { try RuntimesVersion($0) })
+    sprite.limits.bandwidthMbit = row["bandwidth_mbit"]
+    sprite.limits.connections = row["connections"]
     sprite.isEphemeral = row["is_ephemeral"]
     sprite.startsWithHost = row["starts_with_host"]
     return sprite
@@ -118,10 +120,10 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
     columns["state"] = state
     try db.execute(
         sql: """
-            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, disk_mib,
+            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, disk_mib, bandwidth_mbit, connections,
                 starts_with_host, freeze_after_seconds, stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
                 source, oci_runtime, next_version, next_automatic, runtimes, is_ephemeral)
-            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :disk_mib,
+            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :disk_mib, :bandwidth_mbit, :connections,
                 :starts_with_host, :freeze_after_seconds, :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
                 :last_running_at, :source, :oci_runtime, :next_version, :next_automatic, :runtimes, :is_ephemeral)
             """,
@@ -133,7 +135,7 @@ func replace(_ sprite: Sprite, _ db: Database) throws {
     try db.execute(
         sql: """
             UPDATE sprites SET name = :name, state = 'ready', base = :base, memory_mib = :memory_mib, cpus = :cpus,
-                pids = :pids, disk_mib = :disk_mib, starts_with_host = :starts_with_host, freeze_after_seconds = :freeze_after_seconds,
+                pids = :pids, disk_mib = :disk_mib, bandwidth_mbit = :bandwidth_mbit, connections = :connections, starts_with_host = :starts_with_host, freeze_after_seconds = :freeze_after_seconds,
                 stop_after_seconds = :stop_after_seconds, environment = :environment, labels = :labels, url_authentication = :url_authentication,
                 created_at = :created_at, updated_at = :updated_at, last_running_at = :last_running_at,
                 source = :source, oci_runtime = :oci_runtime, next_version = :next_version,
@@ -154,6 +156,8 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "cpus": sprite.limits.cpus,
         "pids": sprite.limits.pids,
         "disk_mib": sprite.limits.diskMiB,
+        "bandwidth_mbit": sprite.limits.bandwidthMbit,
+        "connections": sprite.limits.connections,
         "starts_with_host": sprite.startsWithHost,
         "oci_runtime": sprite.ociRuntime,
         "freeze_after_seconds": sprite.idle.freezeAfterSeconds,

@@ -129,6 +129,13 @@ enum Schema {
                         ADD COLUMN starts_with_host INTEGER NOT NULL DEFAULT 0 CHECK (starts_with_host IN (0, 1));
                     """)
         }
+        migrator.registerMigration("limits of networks") { db in
+            try db.execute(
+                sql: """
+                    ALTER TABLE sprites ADD COLUMN bandwidth_mbit INTEGER CHECK (bandwidth_mbit > 0);
+                    ALTER TABLE sprites ADD COLUMN connections INTEGER CHECK (connections > 0);
+                    """)
+        }
         return migrator
     }
 }

@@ -21,6 +21,8 @@ extension APIService {
             memoryMiB: sprite.limits.memoryMiB, cpus: sprite.limits.cpus, pids: sprite.limits.pids)
         wire.configuration?.diskMiB = sprite.limits.diskMiB
         wire.configuration?.storageGB = sprite.limits.diskMiB.flatMap { $0.isMultiple(of: 1024) ? $0 / 1024 : nil }
+        wire.configuration?.bandwidthMbit = sprite.limits.bandwidthMbit
+        wire.configuration?.connections = sprite.limits.connections
         wire.configuration?.startsWithHost = sprite.startsWithHost ? true : nil
         wire.configuration?.freezeAfterSeconds = sprite.idle.freezeAfterSeconds
         wire.configuration?.stopAfterSeconds = sprite.idle.stopAfterSeconds
@@ -101,8 +103,21 @@ extension APIService {
             }
             limits.pids = pids == 0 ? nil : pids
         }
+        limits.bandwidthMbit = try number(
+            change.bandwidthMbit, "bandwidth_mbit", max: Limits.bandwidthMbitMax, over: limits.bandwidthMbit)
+        limits.connections = try number(
+            change.connections, "connections", max: Limits.outwardConnectionsMax, over: limits.connections)
         if let disk = try diskMiB(change) { limits.diskMiB = disk == 0 ? nil : disk }
         return limits
+    }
+
+    private func number(_ value: Int?, _ name: String, max: Int, over current: Int?) throws -> Int? {
+        guard let value else { return current }
+        guard (0...max).contains(value) else {
+            throw SpriteError(
+                .invalidRequest, "invalid config: \(name) is \(value), use 1 to \(max), or 0 for no limit")
+        }
+        return value == 0 ? nil : value
     }
 
     /// The finer one of the two wins.

@@ -51,6 +51,8 @@ import Testing
         #expect(first.runtimes == (version >= 5 ? try RuntimesVersion("default@0123456789ab") : nil))
         #expect(first.ociRuntime == (version >= 8 ? "runc" : nil))
         #expect(first.limits.diskMiB == (version >= 10 ? 1024 : nil))
+        #expect(first.limits.bandwidthMbit == (version >= 11 ? 100 : nil))
+        #expect(first.limits.connections == (version >= 11 ? 50 : nil))
         #expect(first.startsWithHost == (version >= 10))
         #expect(!first.isEphemeral)
 

@@ -30,6 +30,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
         ({}, {"name": "x", "config": {"ram_mb": -1}}, {400}), ({}, {"name": "x", "config": {"cpus": 1e9}}, {400}),
         ({}, {"name": "x", "config": {"pids": 1}}, {400}), ({}, {"name": "x", "config": {"disk_mb": 1}}, {400}),
         ({}, {"name": "x", "config": {"storage_gb": -1}}, {400}), ({}, {"name": "x", "config": {"autostart": "x"}}, {400}),
+        ({}, {"name": "x", "config": {"bandwidth_mbit": -1}}, {400}), ({}, {"name": "x", "config": {"connections": 10**9}}, {400}),
         ({}, {"name": "x", "config": {"stop_after_seconds": -1}}, {400}),
         ({}, {"name": "x", "url_settings": {"auth": "all"}}, {400}), ({}, {"name": "x", "base": "none-such"}, {404}),
     ],

@@ -30,6 +30,8 @@ struct Info: AsyncParsableCommand {
             ("cpus", limit(limits?.cpus.flatMap { $0 > 0 ? "\($0)" : nil })),
             ("processes", limits?.pids.flatMap { $0 > 0 ? "\($0)" : nil } ?? "default"),
             ("disk limit", limit(limits?.diskMiB.flatMap { $0 > 0 ? "\($0) MiB" : nil })),
+            ("bandwidth", limit(limits?.bandwidthMbit.flatMap { $0 > 0 ? "\($0) Mbit/s" : nil })),
+            ("connections", limit(limits?.connections.flatMap { $0 > 0 ? "\($0)" : nil })),
             ("autostart", limits?.startsWithHost == true ? "yes" : "no"),
             ("labels", info.labels.isEmpty ? "-" : info.labels.joined(separator: ", ")),
             ("created", info.createdAt), ("last ran", info.lastRunningAt ?? "-"),

@@ -35,6 +35,12 @@ struct ConfigGroup: AsyncParsableCommand {
         @Option(help: "Limit of its disk with all checkpoints, such as 512M or 10G.")
         var disk: Mebibytes?
 
+        @Option(help: "Megabits a second that it may send, and receive.")
+        var bandwidth: Int?
+
+        @Option(help: "Connections outwards at once.")
+        var connections: Int?
+
         @Flag(inversion: .prefixedNo, help: "Start it together with the daemon, as after a reboot of the host.")
         var autostart: Bool?
 
@@ -42,6 +48,8 @@ struct ConfigGroup: AsyncParsableCommand {
             let sprite = try Context(global).sprite(name)
             var limits = SpriteLimits(memoryMiB: memory?.count, cpus: cpus, pids: pids)
             limits.diskMiB = disk?.count
+            limits.bandwidthMbit = bandwidth
+            limits.connections = connections
             limits.startsWithHost = autostart
             guard urlAuth != nil || limits != SpriteLimits() else {
                 throw UsageError("nothing to change; see sprite config update --help")
