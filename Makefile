@@ -2,7 +2,7 @@
 # Part of sprite-env. 'make help' lists the targets; continuous integration runs ./test.sh, which runs the same.
 .DEFAULT_GOAL := help
 .PHONY: help build release fmt check test test-unit test-host test-daemon conformance test-sdk machine-test bench \
-	bench-sdk bench-runtimes languages fuzz soak docs-check clean
+	bench-sdk bench-runtimes languages fuzz soak fs-check docs-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ machine-test: ## a whole virtual machine: pure cgroup v2, systemd, reboot, power
 
 soak: ## random work on 50 sprites for SPRITE_SOAK_SECONDS (7200), and long sequences against a model (root)
 	scripts/soak.sh
+
+fs-check: ## a sprite's file system under fio, stress-ng and a POSIX suite, beside bare btrfs (root)
+	scripts/fs-check.sh
 
 docs-check: ## links, named tests and paths in the documentation
 	scripts/tidy.py --docs

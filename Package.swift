@@ -139,7 +139,7 @@ let package = Package(
             path: "Sources/SpriteBench", swiftSettings: settings),
 
         tests("SpriteDomainTests", ["SpriteDomain"]),
-        tests("SpriteRegistryTests", ["SpriteRegistry", "SpriteDomain"]),
+        tests("SpriteRegistryTests", ["SpriteRegistry", "SpriteDomain", grdb]),
         tests("SpriteJournalTests", ["SpriteJournal", "SpriteDomain", logging]),
         tests("SpriteServicesTests", ["SpriteServices", "SpriteDomain"]),
         tests("SpriteAgentWireTests", ["SpriteAgentWire"]),

@@ -14,7 +14,8 @@ build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev 
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
     mount nftables procps python3 python3-pip tar util-linux xz-utils zstd)
 # The compiler of the client library for Node.js comes with the distribution; busybox and musl are roots to run in.
-test_packages=(busybox-static musl-tools node-typescript python3 python3-pip python3-venv shellcheck)
+test_packages=(busybox-static fio musl-tools node-typescript python3 python3-pip python3-venv shellcheck
+    stress-ng)
 
 packages=() wants_juicefs=no
 [ $# -gt 0 ] || set -- --build --run --test

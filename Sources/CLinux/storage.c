@@ -60,6 +60,8 @@ int clinux_loop_attach(int backing, int *number) {
     return result;
 }
 
+int clinux_loop_grow(int descriptor) { return ioctl(descriptor, LOOP_SET_CAPACITY, 0) < 0 ? -errno : 0; }
+
 int clinux_btrfs_flush_subvolume(int subvolume, int parent, const char *existing) {
     struct btrfs_ioctl_vol_args_v2 arguments;
     memset(&arguments, 0, sizeof arguments);
@@ -92,6 +94,15 @@ int clinux_attribute_is(int file, const char *name, const char *text) {
     char value[64];
     ssize_t count = fgetxattr(file, name, value, sizeof value);
     return count >= 0 && (size_t)count == strlen(text) && memcmp(value, text, (size_t)count) == 0;
+}
+
+int clinux_attribute_set(const char *path, const char *name, const char *text) {
+    return setxattr(path, name, text, strlen(text), 0) < 0 ? -errno : 0;
+}
+
+int clinux_attribute_get(const char *path, const char *name, char *text, int capacity) {
+    ssize_t count = getxattr(path, name, text, (size_t)capacity);
+    return count < 0 ? -errno : (int)count;
 }
 
 int clinux_open_in_root(int root, const char *path, int flags, mode_t mode) {

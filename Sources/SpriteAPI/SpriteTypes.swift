@@ -149,8 +149,16 @@ extension API {
         public var stopAfterSeconds: Int?
         /// The OCI runtime the sprite starts under, chosen at its creation (an addition of this server).
         public var ociRuntime: String?
-        /// Accepted for compatibility: disks share the space of the pool.
+        /// What the disk may take with its checkpoints, in GiB; absent where it is not a whole number.
         public var storageGB: Int?
+        /// The same in MiB (an addition of this server); wins where both are sent.
+        public var diskMiB: Int?
+        /// Megabits a second in each direction (an addition of this server).
+        public var bandwidthMbit: Int?
+        /// Connections outwards at once (an addition of this server).
+        public var connections: Int?
+        /// Started together with the daemon, as after a reboot of the host (an addition of this server).
+        public var startsWithHost: Bool?
         /// Accepted for compatibility and ignored: there is one place.
         public var region: String?
 
@@ -171,6 +179,10 @@ extension API {
             stopAfterSeconds = try object.value("stop_after_seconds")
             ociRuntime = try object.value("oci_runtime")
             storageGB = try object.value("storage_gb", "storageGB")
+            diskMiB = try object.value("disk_mb")
+            bandwidthMbit = try object.value("bandwidth_mbit")
+            connections = try object.value("connections")
+            startsWithHost = try object.value("autostart")
             region = try object.value("region")
         }
 
@@ -184,6 +196,10 @@ extension API {
             try object.encodeIfPresent(stopAfterSeconds, forKey: TextKey("stop_after_seconds"))
             try object.encodeIfPresent(ociRuntime, forKey: TextKey("oci_runtime"))
             try object.encodeIfPresent(storageGB, forKey: TextKey("storage_gb"))
+            try object.encodeIfPresent(diskMiB, forKey: TextKey("disk_mb"))
+            try object.encodeIfPresent(bandwidthMbit, forKey: TextKey("bandwidth_mbit"))
+            try object.encodeIfPresent(connections, forKey: TextKey("connections"))
+            try object.encodeIfPresent(startsWithHost, forKey: TextKey("autostart"))
             try object.encodeIfPresent(region, forKey: TextKey("region"))
         }
     }

@@ -40,6 +40,7 @@ final class Bench {
         case .checkpoints: try await manyCheckpoints()
         case .disk: try await largeDisk()
         case .journal: try await journal()
+        case .limits: try await limits()
         }
     }
 

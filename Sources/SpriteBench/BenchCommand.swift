@@ -95,7 +95,7 @@ struct BenchCommand: AsyncParsableCommand {
 enum BenchGroup: String, CaseIterable, ExpressibleByArgument, Sendable {
     // Memory first: a daemon that was busy before has free memory of its own, which hides what sprites take.
     case memory, create, exec, checkpoint, inside, written, restore, fork, diff, throughput, url, wake, sprites,
-        checkpoints, disk, journal, rest
+        checkpoints, disk, journal, rest, limits
 
     static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
 }

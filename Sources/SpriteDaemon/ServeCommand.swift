@@ -121,7 +121,7 @@ struct ServeCommand: AsyncParsableCommand {
         var group = ServiceGroupConfiguration(
             services: [
                 .init(service: IdleWatch(parts.lifecycle)), .init(service: memory),
-                .init(service: Resumptions(parts.lifecycle)),
+                .init(service: Resumptions(parts.lifecycle)), .init(service: Autostart(parts.lifecycle)),
                 .init(service: RuntimesWatch(parts.lifecycle, parts.runtimes, parts.journal, logger)),
                 .init(service: TokenWatch(folder: names.tokensPath, journal: parts.journal)), .init(service: server),
             ],

@@ -15,7 +15,8 @@ package struct SpritedCommand: AsyncParsableCommand {
         abstract: "Persistent, checkpointable Linux computers on this machine.",
         version: programVersion,
         subcommands: [
-            ServeCommand.self, BaseCommand.self, RuntimesCommand.self, TokenCommand.self, DoctorCommand.self,
+            ServeCommand.self, BaseCommand.self, PoolCommand.self, RuntimesCommand.self, TokenCommand.self,
+            DoctorCommand.self,
             CleanupCommand.self,
         ])
 

@@ -6,10 +6,14 @@
 /// Every call is safe to repeat after a crash: creating what exists in full, or deleting what is gone, succeeds.
 /// Throws ``SpriteError``: `.noSpace` when the pool is full, `.internalError` otherwise.
 package protocol StorageDriver: Sendable {
-    /// Makes an empty disk.
-    func createDisk(_ sprite: SpriteID) async throws
-    /// Makes a disk from a checkpoint of this or another sprite.
-    func createDisk(_ sprite: SpriteID, from source: DiskSource) async throws
+    /// Makes a disk, empty or from a state of this or another sprite, that takes at most that many bytes.
+    ///
+    /// - Throws: `.unsupported` for a limit where the host's kernel has none.
+    func createDisk(_ sprite: SpriteID, from source: DiskSource, limit bytes: UInt64?) async throws
+    /// Changes that limit, or takes it away. What lies there already stays, however much it is.
+    func limitDisk(_ sprite: SpriteID, bytes: UInt64?) async throws
+    /// What the disk and its states take; takes time with the number of files.
+    func diskUse(_ sprite: SpriteID, bases: Set<BaseName>) async throws -> DiskUse
     /// Writes out what is dirty of the sprite's disk, while it goes on.
     func flush(_ sprite: SpriteID) async throws
     /// Takes a read-only snapshot of the live disk, atomically.
@@ -69,12 +73,50 @@ package struct DiskInventory: Sendable, Hashable {
     }
 }
 
+/// What a sprite's disk takes in the pool. Contents of files of a few KiB and less, and names, are not in these numbers,
+/// except in `countedBytes`.
+package struct DiskUse: Sendable, Hashable {
+    /// One state and what it holds.
+    package struct State: Sendable, Hashable {
+        /// Nil for the live disk.
+        package var checkpoint: CheckpointID?
+        /// All that it refers to.
+        package var bytes: UInt64
+        /// What nothing but it refers to: that much comes back with its deletion.
+        package var ownBytes: UInt64
+        package init(checkpoint: CheckpointID?, bytes: UInt64, ownBytes: UInt64) {
+            self.checkpoint = checkpoint
+            self.bytes = bytes
+            self.ownBytes = ownBytes
+        }
+    }
+
+    /// What counts against the limit: all that was written in this sprite and still is anywhere; nil where nothing is
+    /// counted.
+    package var countedBytes: UInt64?
+    /// What only states of this sprite refer to.
+    package var ownBytes: UInt64
+    /// What its base, a fork, or the sprite it was forked from refers to as well.
+    package var sharedBytes: UInt64
+    /// The live disk, then its checkpoints by their names.
+    package var states: [State]
+    package init(countedBytes: UInt64?, ownBytes: UInt64, sharedBytes: UInt64, states: [State]) {
+        self.countedBytes = countedBytes
+        self.ownBytes = ownBytes
+        self.sharedBytes = sharedBytes
+        self.states = states
+    }
+}
+
 package struct PoolSpace: Sendable, Hashable {
     package var totalBytes: UInt64
     package var availableBytes: UInt64
-    package init(totalBytes: UInt64, availableBytes: UInt64) {
+    /// Nothing can be written since the disk below it failed, or was full.
+    package var isReadOnly: Bool
+    package init(totalBytes: UInt64, availableBytes: UInt64, isReadOnly: Bool = false) {
         self.totalBytes = totalBytes
         self.availableBytes = availableBytes
+        self.isReadOnly = isReadOnly
     }
 }
 
@@ -106,6 +148,8 @@ package protocol NetworkDriver: Sendable {
     /// Puts a network policy in force, before the sandbox starts or while it runs; nil, or one without rules, restricts
     /// nothing. Connections that it no longer allows are cut. The policy ends when the address is released.
     func apply(policy: String?, to address: String, of sprite: SpriteID) async throws
+    /// Limits what the sprite with this address takes of the network, until the address is released; nil means no limit.
+    func limit(_ address: String, bandwidthMbit: Int?, connections: Int?) async throws
     /// What the sprite contacted and was refused since the daemon started.
     func contacts(_ sprite: SpriteID) async -> [NetworkContact]
     /// The sprite is gone for ever.
@@ -266,4 +310,10 @@ package enum Outcome: Sendable, Hashable {
     case written(Sprite?, Checkpoint?)
     /// The rows of the intent's subject are removed.
     case removed
+}
+
+extension NetworkDriver {
+    package func limit(_ address: String, _ limits: ResourceLimits) async throws {
+        try await limit(address, bandwidthMbit: limits.bandwidthMbit, connections: limits.connections)
+    }
 }

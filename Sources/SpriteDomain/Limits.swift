@@ -57,6 +57,10 @@ package enum Limits {
     package static let shadowedFilesMax = 1000
     /// How long an init system of a base may take to stop its services; what is left then is killed.
     package static let orderlyStopTimeout: Duration = .seconds(20)
+    /// 100 Gbit/s; the kernel counts bytes in 64 bits.
+    package static let bandwidthMbitMax = 100_000
+    /// More than the kernel tracks for a whole host.
+    package static let outwardConnectionsMax = 1_000_000
     package static let memoryMiBMin = 32
     /// Checkpoints shown inside at /.sprite/checkpoints.
     package static let visibleCheckpointsMax = 5
@@ -118,13 +122,15 @@ package enum Limits {
     package static let portPollInterval: Duration = .milliseconds(500)
     /// Listening sockets looked at in one sprite.
     package static let listeningPortsMax = 4096
+    /// Pieces of contents that are counted to measure one disk; each takes some 40 bytes of memory.
+    package static let diskPiecesMax = 4_000_000
     /// Differences between two states that are told one by one; each takes some 300 bytes of memory.
     package static let diffEntriesMax = 200_000
     /// Names the kernel may mention while it tells two states apart; more than differ, since directories count too.
     package static let diffNamesMax = 1_000_000
     /// One comparison; a thousand changes take some 50 ms, but what lies in a sprite may be made to take long.
     package static let diffTimeout: Duration = .seconds(60)
-    /// Comparisons under way or waiting for their turn, in all sprites together.
+    /// Comparisons and measurements under way or waiting for their turn, in all sprites together.
     package static let diffsWaitingMax = 32
     /// Contents that are read to tell two files apart; beyond it a file that was written to counts as changed.
     package static let diffReadBytesMax: UInt64 = 1 << 30
@@ -141,6 +147,15 @@ package enum Limits {
     package static let policyCheckpointsMax = 100
     /// Checkpoints made by policy go, oldest first, while less of the pool than this is free.
     package static let policyFreeShare = 0.1
+    /// Of the pool that nothing new may take, so that what runs can still write and what makes room again works: a
+    /// part of it, within these two bounds.
+    package static let poolReservePercent: UInt64 = 2
+    package static let poolReserveBytesMin: UInt64 = 16 << 20
+    package static let poolReserveBytesMax: UInt64 = 2 << 30
+    /// Less is used up by the folders of a disk and what starts on it.
+    package static let diskMiBMin = 16
+    /// What the daemon itself may write to a disk that has reached its limit; the kernel sets 2.5 MiB aside for a file.
+    package static let diskHeadroomBytes: UInt64 = 8 << 20
     /// Until deleted checkpoints show as free space: the pool commits every 30 seconds and cleans up after that.
     package static let poolReclaimTime: Duration = .seconds(45)
     /// A try, and each run of a race or bisection, ends after this long unless told otherwise.

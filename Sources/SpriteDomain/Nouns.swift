@@ -14,10 +14,27 @@ package struct ResourceLimits: Hashable, Sendable {
     /// CPUs' worth of time, such as 0.5 or 2.
     package var cpus: Double?
     package var pids: Int?
-    package init(memoryMiB: Int? = nil, cpus: Double? = nil, pids: Int? = nil) {
+    /// What the disk and its checkpoints may take.
+    package var diskMiB: Int?
+    /// Megabits a second, in each direction.
+    package var bandwidthMbit: Int?
+    /// Connections outwards at once.
+    package var connections: Int?
+    package init(memoryMiB: Int? = nil, cpus: Double? = nil, pids: Int? = nil, diskMiB: Int? = nil) {
         self.memoryMiB = memoryMiB
         self.cpus = cpus
         self.pids = pids
+        self.diskMiB = diskMiB
+    }
+
+    package var diskBytes: UInt64? { diskMiB.map { UInt64($0) << 20 } }
+
+    /// Those that the sandbox enforces.
+    package var ofSandbox: ResourceLimits { ResourceLimits(memoryMiB: memoryMiB, cpus: cpus, pids: pids) }
+
+    /// Whether those of the network are the same.
+    package func hasNetworkLimits(of other: ResourceLimits) -> Bool {
+        bandwidthMbit == other.bandwidthMbit && connections == other.connections
     }
 }
 
@@ -68,6 +85,8 @@ package struct Sprite: Sendable, Hashable {
     package var nextAutomatic: UInt32
     /// The layer of language runtimes between base and disk; nil: none.
     package var runtimes: RuntimesVersion?
+    /// Started together with the daemon where it does not run, as after a reboot of the host.
+    package var startsWithHost = false
     /// Made for one operation: removed with it, or at the next start of the daemon.
     package var isEphemeral = false
     /// The name the sprite has inside, where it is not its own; not kept.
@@ -185,6 +204,7 @@ package struct SpriteCreation: Sendable {
     package var limits: ResourceLimits
     package var idle = IdlePolicy()
     package var ociRuntime: String?
+    package var startsWithHost = false
     package var environment: [String: String]
     package var labels: [String]
     package var urlAuthentication: URLAuthentication
@@ -209,6 +229,7 @@ package struct SpriteUpdate: Sendable {
     package var urlAuthentication: URLAuthentication?
     package var limits: ResourceLimits?
     package var idle: IdlePolicy?
+    package var startsWithHost: Bool?
     package init(labels: [String]? = nil, urlAuthentication: URLAuthentication? = nil, limits: ResourceLimits? = nil) {
         self.labels = labels
         self.urlAuthentication = urlAuthentication

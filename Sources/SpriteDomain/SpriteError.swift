@@ -54,3 +54,14 @@ package struct SpriteError: Error, Sendable, CustomStringConvertible {
         cause.map { "\(code.rawValue): \(message) (\($0))" } ?? "\(code.rawValue): \(message)"
     }
 }
+
+extension SpriteError {
+    /// What a caller is told after btrfs could not write its own structure.
+    package static func poolGivenUp(_ verb: String, cause: (any Error)? = nil) -> SpriteError {
+        SpriteError(
+            .unavailable,
+            "cannot \(verb): the pool is read-only since the disk below it failed or was full; what was acknowledged is "
+                + "safe. Make room there, stop the daemon, run `sprited cleanup`, which ends all sprites, and start it again",
+            cause: cause)
+    }
+}

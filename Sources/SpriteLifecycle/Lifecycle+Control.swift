@@ -11,11 +11,12 @@ extension Lifecycle: SpriteControl {
         let wanted = if let base = creation.base { base } else { try await defaultBase() }
         let base = try await version(wanted, "create sprite")
         let now = Timestamp.now()
-        let sprite = Sprite(
+        var sprite = Sprite(
             id: .random(), name: creation.name, base: base, limits: creation.limits, idle: creation.idle,
             environment: creation.environment, labels: creation.labels,
             urlAuthentication: creation.urlAuthentication, createdAt: now, updatedAt: now,
             ociRuntime: creation.ociRuntime, runtimes: try await runtimes(creation.runtimes, base: base))
+        sprite.startsWithHost = creation.startsWithHost
         return try await make(sprite, from: .empty).view
     }
 
@@ -39,9 +40,19 @@ extension Lifecycle: SpriteControl {
             if let labels = update.labels { sprite.labels = labels }
             if let authentication = update.urlAuthentication { sprite.urlAuthentication = authentication }
             if let idle = update.idle { sprite.idle = idle }
+            if let startsWithHost = update.startsWithHost { sprite.startsWithHost = startsWithHost }
             if let limits = update.limits {
+                let former = sprite.limits
                 sprite.limits = limits
-                if await machine.sandbox != nil { try await drivers.sandboxes.setLimits(machine.id, limits) }
+                if await machine.sandbox != nil, limits.ofSandbox != former.ofSandbox {
+                    try await drivers.sandboxes.setLimits(machine.id, limits)
+                }
+                if let sandbox = await machine.sandbox, !limits.hasNetworkLimits(of: former) {
+                    try await drivers.network.limit(sandbox.address, limits)
+                }
+                if limits.diskMiB != former.diskMiB {
+                    try await drivers.storage.limitDisk(machine.id, bytes: limits.diskBytes)
+                }
             }
             sprite.updatedAt = .now()
             try await drivers.registry.update(sprite)

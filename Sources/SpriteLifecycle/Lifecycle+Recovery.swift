@@ -39,6 +39,7 @@ extension Lifecycle {
         }
         try await compareDisks(sprites)
         for sprite in sprites {
+            await limitDisk(sprite)
             let checkpoints = try await drivers.registry.checkpoints(sprite.id)
             let initSystem = try await drivers.initSystem(sprite.base)
             let machine = Machine(sprite, checkpoints: checkpoints, initSystem: initSystem, drivers: drivers) {
@@ -55,6 +56,16 @@ extension Lifecycle {
         }
     }
 
+    /// The last daemon may have ended between the row and the limit; free where it is set already.
+    private func limitDisk(_ sprite: Sprite) async {
+        do {
+            try await drivers.storage.limitDisk(sprite.id, bytes: sprite.limits.diskBytes)
+        } catch {
+            drivers.logger.error(
+                "the disk of a sprite has no limit", metadata: ["sprite.id": "\(sprite.id)", "error": "\(error)"])
+        }
+    }
+
     private func readopt(_ sandbox: Sandbox, _ machine: Machine, _ sprite: Sprite) async {
         await drivers.network.adopt(address: sandbox.address)
         do {
@@ -63,6 +74,7 @@ extension Lifecycle {
             }
             let policy = try await drivers.registry.policy(sprite.id, .network)
             try await drivers.network.apply(policy: policy, to: sandbox.address, of: sprite.id)
+            try await drivers.network.limit(sandbox.address, sprite.limits)
             try await drivers.sandboxes.showPolicy(sprite.id, policy ?? #"{"rules":[]}"#)
             // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
             try await drivers.sandboxes.thaw(sprite.id)

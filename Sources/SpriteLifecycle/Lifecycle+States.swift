@@ -35,6 +35,23 @@ extension Lifecycle: StateControl {
         return TreeDiff(from: from, to: to, changes: changes)
     }
 
+    package func diskUse(_ name: SpriteName) async throws -> DiskUse {
+        let machine = try machine(name)
+        guard comparisons < Limits.diffsWaitingMax else {
+            throw SpriteError(
+                .limitReached, "cannot measure: \(comparisons) others are under way; try again in a moment")
+        }
+        comparisons += 1
+        defer { comparisons -= 1 }
+        return try await comparisonTurns.withTurn { [drivers] in
+            try Task.checkCancellation()
+            try await machine.checkExists()
+            var bases = Set(await machine.checkpoints.compactMap(\.base))
+            bases.insert(await machine.sprite.base)
+            return try await drivers.storage.diskUse(machine.id, bases: bases)
+        }
+    }
+
     package func restorePath(
         _ name: SpriteName, _ id: CheckpointID, path: String
     ) async throws -> (restored: RestoredPath, replaced: CheckpointID) {

@@ -91,6 +91,7 @@ package actor Lifecycle {
         settle: @escaping @Sendable () async -> Void = {}
     ) async throws -> Machine {
         let start = ContinuousClock.now
+        try await drivers.requireSpace("create sprite '\(sprite.name)'")
         try reserve(sprite.name)
         defer { unreserve(sprite.name) }
         try await drivers.awake.admit(sprite.id, "create sprite '\(sprite.name)'") { await self.stopLongestFrozen() }
@@ -117,11 +118,8 @@ package actor Lifecycle {
                 for (kind, text) in policies { try await drivers.registry.setPolicy(sprite.id, kind, text) }
                 try await around {
                     try await drivers.journal.span("storage.create", sprite: sprite.id) {
-                        if source == .empty {
-                            try await drivers.storage.createDisk(sprite.id)
-                        } else {
-                            try await drivers.storage.createDisk(sprite.id, from: source)
-                        }
+                        try await drivers.storage.createDisk(
+                            sprite.id, from: source, limit: sprite.limits.diskBytes)
                     }
                 }
                 FaultPoint.createDiskMade.reached()

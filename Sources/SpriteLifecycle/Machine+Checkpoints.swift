@@ -15,6 +15,7 @@ extension Machine {
         comment: String?, reason: CheckpointReason = .requested, path: String? = nil, source: DiskSource? = nil
     ) async throws -> Checkpoint {
         try checkExists()
+        try await drivers.requireSpace("create a checkpoint of sprite '\(sprite.name)'")
         let isAutomatic = reason != .requested
         let checkpointID =
             isAutomatic ? CheckpointID.automatic(sprite.nextAutomatic) : CheckpointID.version(sprite.nextVersion)

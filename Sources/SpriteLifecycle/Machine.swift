@@ -462,6 +462,7 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
             policy = try await restricted
             // Before anything inside can send a packet.
             try await drivers.network.apply(policy: policy, to: slot.address, of: sprite.id)
+            try await drivers.network.limit(slot.address, sprite.limits)
             let socket = try drivers.sessions.listen(sprite.id)
             defer { drivers.closeSocket(socket) }
             await undo.onFailure { try? await drivers.sandboxes.destroy(sprite.id) }

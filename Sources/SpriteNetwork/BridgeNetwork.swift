@@ -38,6 +38,8 @@ package actor BridgeNetwork: NetworkDriver {
     let opened: OpenNetworks
     /// Policies as the kernel has them: sprites' addresses and the numbers of what is in force.
     var epochs: [IPv4Address: UInt32] = [:]
+    /// Limits in force; those without are not in it.
+    var limits: [IPv4Address: NetworkLimit] = [:]
 
     /// - Parameters:
     ///   - tag: Up to eight letters and digits that tell this daemon's devices from those of others on the host.
@@ -129,6 +131,7 @@ package actor BridgeNetwork: NetworkDriver {
         guard let plan, let address = IPv4Address(address), let offset = plan.subnet.offset(of: address) else { return }
         // Before anybody else gets the address.
         await liftPolicy(address)
+        await liftLimits(address)
         used.remove(offset)
     }
 

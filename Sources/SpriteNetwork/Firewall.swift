@@ -37,10 +37,15 @@ struct Firewall: Sendable {
             set current { type mark; }
             # Where an allowed name led under a policy.
             set names { type mark . ipv4_addr; flags timeout; size 262144; }
+            # Sprites with limits, and where these are.
+            map uploads { type ipv4_addr : verdict; }
+            map downloads { type ipv4_addr : verdict; }
             # Who asks for names how often: what is over it never reaches the daemon.
             set asking { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
         }
         flush table inet \(table)
+        flush map inet \(table) uploads
+        flush map inet \(table) downloads
         flush set inet \(table) name_servers
         flush set inet \(table) opened
         flush set inet \(table) private
@@ -62,6 +67,8 @@ struct Firewall: Sendable {
 
             chain forward {
                 type filter hook forward priority filter; policy accept;
+                iifname "\(bridge)" ip saddr vmap @uploads
+                oifname "\(bridge)" ip daddr vmap @downloads
                 oifname "\(bridge)" goto inward
                 iifname "\(bridge)" goto outward
             }

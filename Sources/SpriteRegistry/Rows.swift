@@ -93,7 +93,8 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         id: id,
         name: try SpriteName(row["name"]),
         base: try BaseName(row["base"]),
-        limits: ResourceLimits(memoryMiB: row["memory_mib"], cpus: row["cpus"], pids: row["pids"]),
+        limits: ResourceLimits(
+            memoryMiB: row["memory_mib"], cpus: row["cpus"], pids: row["pids"], diskMiB: row["disk_mib"]),
         idle: IdlePolicy(
             freezeAfterSeconds: row["freeze_after_seconds"], stopAfterSeconds: row["stop_after_seconds"]),
         environment: try decoder.decode([String: String].self, from: Data(environment.utf8)),
@@ -107,7 +108,10 @@ func decodeSprite(_ row: Row) throws -> Sprite {
         nextVersion: row["next_version"],
         nextAutomatic: row["next_automatic"],
         runtimes: try (row["runtimes"] as String?).map { try RuntimesVersion($0) })
+    sprite.limits.bandwidthMbit = row["bandwidth_mbit"]
+    sprite.limits.connections = row["connections"]
     sprite.isEphemeral = row["is_ephemeral"]
+    sprite.startsWithHost = row["starts_with_host"]
     return sprite
 }
 
@@ -116,11 +120,11 @@ func insert(_ sprite: Sprite, state: String, _ db: Database) throws {
     columns["state"] = state
     try db.execute(
         sql: """
-            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, freeze_after_seconds,
-                stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
+            INSERT INTO sprites (id, name, state, base, memory_mib, cpus, pids, disk_mib, bandwidth_mbit, connections,
+                starts_with_host, freeze_after_seconds, stop_after_seconds, environment, labels, url_authentication, created_at, updated_at, last_running_at,
                 source, oci_runtime, next_version, next_automatic, runtimes, is_ephemeral)
-            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :freeze_after_seconds,
-                :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
+            VALUES (:id, :name, :state, :base, :memory_mib, :cpus, :pids, :disk_mib, :bandwidth_mbit, :connections,
+                :starts_with_host, :freeze_after_seconds, :stop_after_seconds, :environment, :labels, :url_authentication, :created_at, :updated_at,
                 :last_running_at, :source, :oci_runtime, :next_version, :next_automatic, :runtimes, :is_ephemeral)
             """,
         arguments: StatementArguments(columns))
@@ -131,7 +135,7 @@ func replace(_ sprite: Sprite, _ db: Database) throws {
     try db.execute(
         sql: """
             UPDATE sprites SET name = :name, state = 'ready', base = :base, memory_mib = :memory_mib, cpus = :cpus,
-                pids = :pids, freeze_after_seconds = :freeze_after_seconds,
+                pids = :pids, disk_mib = :disk_mib, bandwidth_mbit = :bandwidth_mbit, connections = :connections, starts_with_host = :starts_with_host, freeze_after_seconds = :freeze_after_seconds,
                 stop_after_seconds = :stop_after_seconds, environment = :environment, labels = :labels, url_authentication = :url_authentication,
                 created_at = :created_at, updated_at = :updated_at, last_running_at = :last_running_at,
                 source = :source, oci_runtime = :oci_runtime, next_version = :next_version,
@@ -151,6 +155,10 @@ private func columns(of sprite: Sprite) throws -> [String: (any DatabaseValueCon
         "memory_mib": sprite.limits.memoryMiB,
         "cpus": sprite.limits.cpus,
         "pids": sprite.limits.pids,
+        "disk_mib": sprite.limits.diskMiB,
+        "bandwidth_mbit": sprite.limits.bandwidthMbit,
+        "connections": sprite.limits.connections,
+        "starts_with_host": sprite.startsWithHost,
         "oci_runtime": sprite.ociRuntime,
         "freeze_after_seconds": sprite.idle.freezeAfterSeconds,
         "stop_after_seconds": sprite.idle.stopAfterSeconds,

@@ -121,6 +121,21 @@ enum Schema {
                     ) STRICT
                     """)
         }
+        migrator.registerMigration("limits of disks, sprites that start with the host") { db in
+            try db.execute(
+                sql: """
+                    ALTER TABLE sprites ADD COLUMN disk_mib INTEGER CHECK (disk_mib > 0);
+                    ALTER TABLE sprites
+                        ADD COLUMN starts_with_host INTEGER NOT NULL DEFAULT 0 CHECK (starts_with_host IN (0, 1));
+                    """)
+        }
+        migrator.registerMigration("limits of networks") { db in
+            try db.execute(
+                sql: """
+                    ALTER TABLE sprites ADD COLUMN bandwidth_mbit INTEGER CHECK (bandwidth_mbit > 0);
+                    ALTER TABLE sprites ADD COLUMN connections INTEGER CHECK (connections > 0);
+                    """)
+        }
         return migrator
     }
 }

@@ -126,6 +126,7 @@ extension APIService {
         case (.sprite(let text), "GET"): try await getSprite(exchange, try spriteName(text))
         case (.sprite(let text), "PUT"): try await updateSprite(exchange, try spriteName(text))
         case (.sprite(let text), _): try await destroySprite(exchange, try spriteName(text))
+        case (.disk(let text), _): try await diskUse(exchange, try spriteName(text))
         case (.upgrade(let text), _): try await upgradeSprite(exchange, try spriteName(text))
         case (.stop(let text), _): try await stopSprite(exchange, try spriteName(text))
         case (.restart(let text), _): try await restartSprite(exchange, try spriteName(text))

@@ -14,6 +14,7 @@ enum Route: Sendable, Equatable {
     case logs(String)
     case sprites
     case sprite(String)
+    case disk(String)
     case upgrade(String)
     case stop(String)
     case restart(String)
@@ -68,6 +69,7 @@ enum Route: Sendable, Equatable {
         let rest = Array(segments.dropFirst(3))
         switch (rest.count, rest.first) {
         case (0, _): self = .sprite(name)
+        case (1, "disk"): self = .disk(name)
         case (1, "upgrade"): self = .upgrade(name)
         case (1, "stop"): self = .stop(name)
         case (1, "restart"): self = .restart(name)
@@ -111,8 +113,8 @@ enum Route: Sendable, Equatable {
     /// The methods that a path has; empty where every method gets the same 404.
     var methods: [String] {
         switch self {
-        case .health, .check, .checkpoints, .session, .networkContacts, .networkSuggestion, .metrics, .allLogs, .logs,
-            .trace:
+        case .health, .check, .checkpoints, .session, .networkContacts, .networkSuggestion, .disk, .metrics, .allLogs,
+            .logs, .trace:
             ["GET", "HEAD"]
         case .mcp: ["POST", "DELETE"]
         case .logQuery: ["POST"]

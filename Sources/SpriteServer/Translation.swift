@@ -19,6 +19,11 @@ extension APIService {
         wire.statusReason = view.reason
         wire.configuration = API.Configuration(
             memoryMiB: sprite.limits.memoryMiB, cpus: sprite.limits.cpus, pids: sprite.limits.pids)
+        wire.configuration?.diskMiB = sprite.limits.diskMiB
+        wire.configuration?.storageGB = sprite.limits.diskMiB.flatMap { $0.isMultiple(of: 1024) ? $0 / 1024 : nil }
+        wire.configuration?.bandwidthMbit = sprite.limits.bandwidthMbit
+        wire.configuration?.connections = sprite.limits.connections
+        wire.configuration?.startsWithHost = sprite.startsWithHost ? true : nil
         wire.configuration?.freezeAfterSeconds = sprite.idle.freezeAfterSeconds
         wire.configuration?.stopAfterSeconds = sprite.idle.stopAfterSeconds
         wire.configuration?.ociRuntime = sprite.ociRuntime
@@ -46,6 +51,7 @@ extension APIService {
         creation.runtimes = try checkedRuntimes(body.runtimes)
         creation.idle = try idle(body.configuration, over: IdlePolicy())
         creation.ociRuntime = body.configuration?.ociRuntime
+        creation.startsWithHost = body.configuration?.startsWithHost ?? false
         return creation
     }
 
@@ -97,7 +103,52 @@ extension APIService {
             }
             limits.pids = pids == 0 ? nil : pids
         }
+        limits.bandwidthMbit = try number(
+            change.bandwidthMbit, "bandwidth_mbit", max: Limits.bandwidthMbitMax, over: limits.bandwidthMbit)
+        limits.connections = try number(
+            change.connections, "connections", max: Limits.outwardConnectionsMax, over: limits.connections)
+        if let disk = try diskMiB(change) { limits.diskMiB = disk == 0 ? nil : disk }
         return limits
+    }
+
+    private func number(_ value: Int?, _ name: String, max: Int, over current: Int?) throws -> Int? {
+        guard let value else { return current }
+        guard (0...max).contains(value) else {
+            throw SpriteError(
+                .invalidRequest, "invalid config: \(name) is \(value), use 1 to \(max), or 0 for no limit")
+        }
+        return value == 0 ? nil : value
+    }
+
+    /// The finer one of the two wins.
+    private func diskMiB(_ change: API.Configuration) throws -> Int? {
+        if let disk = change.diskMiB {
+            guard disk == 0 || (Limits.diskMiBMin...(1 << 30)).contains(disk) else {
+                throw SpriteError(
+                    .invalidRequest,
+                    "invalid config: disk_mb is \(disk), use \(Limits.diskMiBMin) to \(1 << 30), or 0 for no limit")
+            }
+            return disk
+        }
+        guard let disk = change.storageGB else { return nil }
+        guard (0...(1 << 20)).contains(disk) else {
+            throw SpriteError(
+                .invalidRequest, "invalid config: storage_gb is \(disk), use 1 to \(1 << 20), or 0 for no limit")
+        }
+        return disk * 1024
+    }
+
+    func wire(_ use: DiskUse, limit: UInt64?) -> API.DiskUse {
+        let states = use.states.map {
+            API.DiskUse.State(id: $0.checkpoint?.rawValue, bytes: $0.bytes, ownBytes: $0.ownBytes)
+        }
+        var wire = API.DiskUse(
+            ownBytes: use.ownBytes, sharedBytes: use.sharedBytes,
+            live: states.first { $0.id == nil } ?? .init(bytes: 0, ownBytes: 0),
+            checkpoints: states.filter { $0.id != nil })
+        wire.limitBytes = limit
+        wire.countedBytes = use.countedBytes
+        return wire
     }
 
     func checkedLabels(_ labels: [String]) throws -> [String] {

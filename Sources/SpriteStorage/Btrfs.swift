@@ -15,9 +15,19 @@ enum Btrfs {
     }
 
     /// Commits a transaction: when it returns, everything done to the pool before is on stable storage.
-    static func snapshot(_ source: Descriptor, in parent: Descriptor, _ name: String, readOnly: Bool) throws {
+    ///
+    /// - Parameter group: The quota group in which the snapshot counts from its first byte on.
+    static func snapshot(
+        _ source: Descriptor, in parent: Descriptor, _ name: String, readOnly: Bool, group: UInt64? = nil
+    ) throws {
         let flags = readOnly ? Int32(BTRFS_UTIL_CREATE_SNAPSHOT_READ_ONLY) : 0
-        let result = btrfs_util_create_snapshot_fd2(source.number, parent.number, name, flags, nil, nil)
+        var inherited: OpaquePointer?
+        if let group {
+            try check(btrfs_util_create_qgroup_inherit(0, &inherited), "describe snapshot \(name)")
+            try check(btrfs_util_qgroup_inherit_add_group(&inherited, group), "describe snapshot \(name)")
+        }
+        defer { if inherited != nil { btrfs_util_destroy_qgroup_inherit(inherited) } }
+        let result = btrfs_util_create_snapshot_fd2(source.number, parent.number, name, flags, nil, inherited)
         try check(result, "create snapshot \(name)")
     }
 

@@ -45,8 +45,8 @@ extension BtrfsPool {
                 let original = try openSource(source)
                 if case .live = source { try refuseNestedSubvolumes(original) }
                 do {
-                    try Btrfs.snapshot(
-                        original, in: openDirectory(checkpointsPath(sprite)), checkpoint.rawValue, readOnly: true)
+                    let checkpoints = try openDirectory(checkpointsPath(sprite))
+                    try snapshot(original, of: sprite, in: checkpoints, checkpoint.rawValue, readOnly: true)
                 } catch let error as SystemError where error.number == EEXIST {
                     // Made before a crash; the ioctl makes all of it or nothing.
                 }

@@ -7,11 +7,7 @@ package import SpriteDomain
 import SpriteSystem
 
 extension BtrfsPool {
-    package func createDisk(_ sprite: SpriteID) async throws {
-        try await createDisk(sprite, from: .empty)
-    }
-
-    package func createDisk(_ sprite: SpriteID, from source: DiskSource) async throws {
+    package func createDisk(_ sprite: SpriteID, from source: DiskSource, limit bytes: UInt64?) async throws {
         try await blocking { [self] in
             try poolOperation("create the disk of sprite \(sprite)") {
                 if access(livePath(sprite), F_OK) == 0 { return }
@@ -19,18 +15,21 @@ extension BtrfsPool {
                 try makeDirectory(checkpointsPath(sprite), mode: 0o700)
                 FaultPoint.createFolderMade.reached()
                 let disk = try openDirectory(spritePath(sprite))
+                try limit(sprite, bytes)
                 guard source != .empty else {
-                    return try Btrfs.snapshot(openTemplate(), in: disk, "live", readOnly: false)
+                    return try snapshot(openTemplate(), of: sprite, in: disk, "live", readOnly: false)
                 }
+                try markFamily(sprite, of: source)
                 let initial = "\(checkpointsPath(sprite))/\(CheckpointID.initial)"
                 if access(initial, F_OK) != 0 {
                     let checkpoints = try openDirectory(checkpointsPath(sprite))
                     let original = try openSource(source)
                     if case .live = source { try refuseNestedSubvolumes(original) }
-                    try Btrfs.snapshot(original, in: checkpoints, CheckpointID.initial.rawValue, readOnly: true)
+                    let name = CheckpointID.initial.rawValue
+                    try snapshot(original, of: sprite, in: checkpoints, name, readOnly: true)
                 }
                 FaultPoint.createInitialKept.reached()
-                try Btrfs.snapshot(openDirectory(initial), in: disk, "live", readOnly: false)
+                try snapshot(openDirectory(initial), of: sprite, in: disk, "live", readOnly: false)
             }
         }
     }
@@ -48,7 +47,7 @@ extension BtrfsPool {
                 try refuseNestedSubvolumes(live)
                 let checkpoints = try openDirectory(checkpointsPath(sprite))
                 do {
-                    try Btrfs.snapshot(live, in: checkpoints, checkpoint.rawValue, readOnly: true)
+                    try snapshot(live, of: sprite, in: checkpoints, checkpoint.rawValue, readOnly: true)
                 } catch let error as SystemError where error.number == EEXIST {
                     // Made before a crash; the ioctl makes all of it or nothing.
                 }

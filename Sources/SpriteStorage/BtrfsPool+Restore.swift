@@ -17,23 +17,27 @@ extension BtrfsPool {
     ) async throws {
         try await blocking { [self] in
             try poolOperation("restore sprite \(sprite)") {
-                let kept = "\(checkpointsPath(sprite))/\(replaced)"
-                if let done = try openDirectoryIfExists(kept) { return try finishKept(done) }
-                if try stage(sprite, replaced) != .exchanged {
-                    let disk = try openDirectory(spritePath(sprite))
-                    let name = Self.stagingName(replaced)
-                    let original = try openSource(source)
-                    // A copy left by a restore that was given up may be of another source.
-                    try Btrfs.delete(in: disk, name)
-                    try Btrfs.snapshot(original, in: disk, name, readOnly: false)
-                    FaultPoint.restoreCopied.reached()
-                    let staged = "\(spritePath(sprite))/\(name)"
-                    try checked(clinux_exchange(staged, livePath(sprite)), "exchange \(staged) with live")
-                    FaultPoint.restoreExchanged.reached()
-                }
-                try keepReplaced(sprite, replaced)
+                try withHeadroom(sprite) { try replaceLive(sprite, source, replaced) }
             }
         }
+    }
+
+    private func replaceLive(_ sprite: SpriteID, _ source: DiskSource, _ replaced: CheckpointID) throws {
+        let kept = "\(checkpointsPath(sprite))/\(replaced)"
+        if let done = try openDirectoryIfExists(kept) { return try finishKept(done) }
+        if try stage(sprite, replaced) != .exchanged {
+            let disk = try openDirectory(spritePath(sprite))
+            let name = Self.stagingName(replaced)
+            let original = try openSource(source)
+            // A copy left by a restore that was given up may be of another source.
+            try Btrfs.delete(in: disk, name)
+            try snapshot(original, of: sprite, in: disk, name, readOnly: false)
+            FaultPoint.restoreCopied.reached()
+            let staged = "\(spritePath(sprite))/\(name)"
+            try checked(clinux_exchange(staged, livePath(sprite)), "exchange \(staged) with live")
+            FaultPoint.restoreExchanged.reached()
+        }
+        try keepReplaced(sprite, replaced)
     }
 
     private enum Stage { case absent, copied, exchanged }
@@ -62,7 +66,9 @@ extension BtrfsPool {
     /// Completes what a crash interrupted, at start, before anybody compares the disk with the registry.
     ///
     /// A copy that never became live is dropped; a state that was replaced is kept, whatever becomes of its restore.
-    func settleRestores(_ sprite: SpriteID) throws {
+    func settleRestores(_ sprite: SpriteID) throws { try withHeadroom(sprite) { try settle(sprite) } }
+
+    private func settle(_ sprite: SpriteID) throws {
         for name in try directoryNames(spritePath(sprite)) {
             guard name.hasPrefix("replaced-"), let replaced = CheckpointID(String(name.dropFirst(9))) else { continue }
             logger.notice(

@@ -22,34 +22,38 @@ extension BtrfsPool {
     ) async throws -> String {
         try await blocking { [self] in
             try poolOperation("mount the root of sprite \(sprite)") {
-                let lower = try shiftedBase(base)
-                let middle = try layer.map(openDirectory)
-                let live = try openLive(sprite)
-                let upper = try openDirectory("\(livePath(sprite))/upper")
-                let work = try openDirectory("\(livePath(sprite))/work")
-                let target = rootPath(sprite)
-                // What a daemon before us, or an attempt that failed, left behind.
-                detach(target)
-                try makeDirectory(target, mode: 0o755, owner: shiftedRoot, group: shiftedRoot)
-                let options = [
-                    "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))",
-                    "workdir=\(reference(work))",
-                    "index=off", "metacopy=off", "redirect_dir=on",
-                ]
-                _ = try withExtendedLifetime((lower, middle, live, upper, work)) {
-                    try checked(
-                        clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
-                        "mount overlay at \(target)")
-                }
-                do {
-                    try checkOverlayIsWritable(target)
-                } catch {
-                    detach(target)
-                    throw error
-                }
-                return target
+                try withHeadroom(sprite) { try mountRootNow(sprite, base, layer) }
             }
         }
+    }
+
+    private func mountRootNow(_ sprite: SpriteID, _ base: BaseName, _ layer: String?) throws -> String {
+        let lower = try shiftedBase(base)
+        let middle = try layer.map(openDirectory)
+        let live = try openLive(sprite)
+        let upper = try openDirectory("\(livePath(sprite))/upper")
+        let work = try openDirectory("\(livePath(sprite))/work")
+        let target = rootPath(sprite)
+        // What a daemon before us, or an attempt that failed, left behind.
+        detach(target)
+        try makeDirectory(target, mode: 0o755, owner: shiftedRoot, group: shiftedRoot)
+        let options = [
+            "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))",
+            "workdir=\(reference(work))",
+            "index=off", "metacopy=off", "redirect_dir=on",
+        ]
+        _ = try withExtendedLifetime((lower, middle, live, upper, work)) {
+            try checked(
+                clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
+                "mount overlay at \(target)")
+        }
+        do {
+            try checkOverlayIsWritable(target)
+        } catch {
+            detach(target)
+            throw error
+        }
+        return target
     }
 
     package func unmountRoot(_ sprite: SpriteID) async {

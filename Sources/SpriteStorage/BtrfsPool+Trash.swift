@@ -34,6 +34,7 @@ extension BtrfsPool {
             do {
                 for name in try directoryNames("\(path)/trash") { try discardDisk("\(path)/trash/\(name)") }
                 try reclaimIfTight()
+                try removeEmptyGroups()
             } catch {
                 logger.error("trash cannot be emptied", metadata: ["error": "\(error)"])
             }

@@ -37,6 +37,7 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
     let reservedInodes: UInt64
     let root: Descriptor
     let pendingMetadata: PendingMetadata
+    let quotas: Quotas
     let mounts = Mutex(BaseMounts())
     /// Deletes what lies in the trash, one after the other.
     let trashQueue = DispatchQueue(label: "sprite.storage.trash")
@@ -83,6 +84,7 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
         try Self.checkWritable(path)
         root = try openDirectory(path)
         pendingMetadata = try PendingMetadata(root)
+        quotas = try Quotas(root)
         if image != nil { try reserveMetadata() }
         try system("set owner of \(path)") { fchown(root.number, 0, shiftedRoot) }
         try system("set mode of \(path)") { fchmod(root.number, 0o710) }
@@ -94,6 +96,7 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
             try makeDirectory("\(runDirectory)\(folder)", mode: 0o710, group: shiftedRoot)
         }
         try ensureTemplate(inodes: reservedInodes)
+        try countDisks()
         try cleanUnfinishedBases()
         try cleanComparisons()
         withExtendedLifetime(lockFile) {}
@@ -149,7 +152,10 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
                 let unit = UInt64(facts.f_frsize)
                 let total = UInt64(facts.f_blocks) &* unit
                 let available = UInt64(facts.f_bavail) &* unit
-                guard let image else { return PoolSpace(totalBytes: total, availableBytes: available) }
+                let isReadOnly = facts.f_flag & UInt(ST_RDONLY) != 0
+                guard let image else {
+                    return PoolSpace(totalBytes: total, availableBytes: available, isReadOnly: isReadOnly)
+                }
                 // The image is sparse: what btrfs thinks is free may not be there any more on the host's filesystem.
                 var file = stat()
                 try system("inspect pool image") { fstat(image.file.number, &file) }
@@ -159,7 +165,8 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
                 let allocated = UInt64(clamping: file.st_blocks) &* 512
                 let reusable = allocated &- min(allocated, used)
                 let growth = UInt64(host.f_bavail) &* UInt64(host.f_frsize)
-                return PoolSpace(totalBytes: total, availableBytes: min(available, growth &+ reusable))
+                return PoolSpace(
+                    totalBytes: total, availableBytes: min(available, growth &+ reusable), isReadOnly: isReadOnly)
             }
         }
     }

@@ -9,7 +9,10 @@ import SpriteSystem
 struct PendingMetadata: Sendable {
     private let folder: String
 
-    init(_ pool: Descriptor) throws {
+    init(_ pool: Descriptor) throws { folder = try "\(Self.sysfsFolder(pool))/allocation" }
+
+    /// Where the kernel shows what it knows of this filesystem.
+    static func sysfsFolder(_ pool: Descriptor) throws -> String {
         var identity = [UInt8](repeating: 0, count: 16)
         try checked(clinux_btrfs_identity(pool.number, &identity), "read identity of the pool")
         var text = ""
@@ -17,7 +20,7 @@ struct PendingMetadata: Sendable {
             if [4, 6, 8, 10].contains(index) { text += "-" }
             text += (byte < 16 ? "0" : "") + String(byte, radix: 16)
         }
-        folder = "/sys/fs/btrfs/\(text)/allocation"
+        return "/sys/fs/btrfs/\(text)"
     }
 
     /// True if a commit would take noticeably longer than an empty one, or if that cannot be known.

@@ -73,7 +73,14 @@ func poolOperation<Value>(_ verb: String, _ body: () throws -> Value) throws -> 
         return try body()
     } catch let error as SpriteError {
         throw error
-    } catch let error as SystemError where error.number == ENOSPC || error.number == EDQUOT {
+    } catch let error as SystemError where error.number == EDQUOT {
+        throw SpriteError(
+            .noSpace,
+            "cannot \(verb): the disk of the sprite has reached its limit; delete files or checkpoints of it, or raise "
+                + "the limit", cause: error)
+    } catch let error as SystemError where error.number == EROFS {
+        throw SpriteError.poolGivenUp(verb, cause: error)
+    } catch let error as SystemError where error.number == ENOSPC {
         throw SpriteError(
             .noSpace,
             "cannot \(verb): the pool has no space left; delete sprites or checkpoints that are no longer needed",

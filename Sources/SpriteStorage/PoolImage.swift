@@ -20,18 +20,31 @@ struct PoolImage: Sendable {
     static func mount(_ path: String, at target: String, bytes: UInt64?, logger: Logger) throws -> PoolImage {
         if access(path, F_OK) != 0 { try format(path, bytes: bytes ?? defaultBytes(path), logger: logger) }
         let file = try Descriptor.open(path, O_RDWR | O_NOFOLLOW)
-        let (device, number) = try existingDevice(file) ?? newDevice(file)
+        let existing = try existingDevice(file)
+        let (device, number) = try existing ?? newDevice(file)
         var facts = clinux_loop_facts()
         try checked(clinux_loop_inspect(device.number, &facts), "inspect /dev/loop\(number)")
         if try isMountPoint(target) { return PoolImage(file: file, directIO: facts.direct_io != 0) }
         // Freed space goes back to the host's filesystem, a little at a time.
         let options = "discard=async"
         _ = try withExtendedLifetime(device) {
-            try checked(
-                clinux_mount("/dev/loop\(number)", target, "btrfs", UInt(MS_NOATIME), options),
-                "mount \(path) at \(target)")
+            let result = clinux_mount("/dev/loop\(number)", target, "btrfs", UInt(MS_NOATIME), options)
+            // Sprites keep the filesystem mounted, and the kernel does not make one writable that it gave up.
+            if existing != nil, result == -EINVAL || result == -EROFS { throw SpriteError.poolGivenUp("open the pool") }
+            return try checked(result, "mount \(path) at \(target)")
         }
         return PoolImage(file: file, directIO: facts.direct_io != 0)
+    }
+
+    /// Makes the file, the device and the filesystem that large, while all are in use.
+    func grow(to bytes: UInt64, mountedAt target: String) throws {
+        guard let (device, number) = try Self.existingDevice(file) else {
+            throw SystemError(ENXIO, "find the loop device of the pool image")
+        }
+        try system("set size of the pool image") { ftruncate(file.number, off_t(clamping: bytes)) }
+        try system("write out the pool image's size") { fsync(file.number) }
+        try checked(clinux_loop_grow(device.number), "grow /dev/loop\(number)")
+        try runTool("btrfs", ["-q", "filesystem", "resize", "max", target])
     }
 
     private static func isMountPoint(_ path: String) throws -> Bool {

@@ -24,6 +24,11 @@ public struct Sprite: Sendable {
         try await http.get(path, as: SpriteInfo.self, timeout: requestTimeout)
     }
 
+    /// Asks what its disk and each of its checkpoints take; the server reads the structure of all of them.
+    public func fetchDiskUse() async throws -> API.DiskUse {
+        try await http.get(path + "/disk", as: API.DiskUse.self, timeout: requestTimeout)
+    }
+
     /// What to change; nil fields stay as they are.
     public struct Update: Sendable {
         /// Replaces all labels.

@@ -75,6 +75,10 @@ struct PoolFixture {
 }
 
 extension BtrfsPool {
+    func createDisk(_ sprite: SpriteID, from source: DiskSource = .empty) async throws {
+        try await createDisk(sprite, from: source, limit: nil)
+    }
+
     /// The sprite's files as a checkpoint sees them.
     func upper(_ sprite: SpriteID, _ checkpoint: String? = nil) -> String {
         "\(path)/sprites/\(sprite)/\(checkpoint.map { "checkpoints/\($0)" } ?? "live")/upper"

@@ -2,12 +2,15 @@
 # Part of sprite-env.
 """Memory, CPU time and processes: enforced at create and after an update, and a fork bomb stays inside."""
 
+import contextlib
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
 
 from support.api import Api, ApiError
+from support.daemon import Daemon
 from support.exec import run, shell
 
 EAT = "python3 -c 'b = bytearray({0} << 20); b[::4096] = b\"x\" * len(b[::4096]); print(len(b) >> 20)'"
@@ -102,3 +105,21 @@ def test_limits_are_kept_by_a_restore_and_given_to_a_fork(api: Api, new_sprite: 
         assert run(api, forked, "sh", "-c", EAT.format(300)).code != 0
     finally:
         api.destroy(forked)
+
+
+def test_an_upload_that_stops_is_cut_off(new_daemon: Callable[..., Daemon]) -> None:
+    """It would hold a process and an awake sprite for ever."""
+    daemon = new_daemon("--client-timeout", "2")
+    daemon.api().create("one")
+    host, port = daemon.listen.split(":")
+    with socket.create_connection((host, int(port)), 30) as client:
+        client.sendall(
+            b"PUT /v1/sprites/one/fs/write?path=/home/sprite/f HTTP/1.1\r\nHost: localhost\r\n"
+            b"Authorization: Bearer " + daemon.token.encode() + b"\r\nContent-Length: 1000\r\n\r\nhalf"
+        )
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(4096):
+                answer += data
+    assert b" 200 " not in answer
+    assert run(daemon.api(), "one", "ls", "/home/sprite/f").code != 0

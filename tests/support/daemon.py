@@ -24,6 +24,8 @@ class Daemon:
         self.data_directory = data_directory
         self.log = log
         self.options = options or []
+        #: The program of the next start, where it is not the usual one.
+        self.program: Path | None = None
         self.url = ""
         self.listen = "127.0.0.1:0"
         #: A PEM file, where the daemon speaks TLS.
@@ -66,7 +68,7 @@ class Daemon:
     def start(self, timeout: float = 60, environment: dict[str, str] | None = None) -> "Daemon":
         """Returns once the daemon said that it listens; keeps the same port from the first start on."""
         command = [
-            str(programs.sprited()), "serve", "--data-dir", str(self.data_directory), "--listen", self.listen,
+            str(self.program or programs.sprited()), "serve", "--data-dir", str(self.data_directory), "--listen", self.listen,
             "--guest-binary", str(programs.guest()), *self.options,
         ]  # fmt: skip
         with self.log.open("a") as log:

@@ -29,6 +29,18 @@ struct Create: AsyncParsableCommand {
     @Option(help: "Limit of processes and threads.")
     var pids: Int?
 
+    @Option(help: "Limit of its disk with all checkpoints, such as 512M or 10G; a bare number means MiB.")
+    var disk: Mebibytes?
+
+    @Option(help: "Megabits a second that it may send, and receive.")
+    var bandwidth: Int?
+
+    @Option(help: "Connections outwards at once.")
+    var connections: Int?
+
+    @Flag(help: "Start it together with the daemon, as after a reboot of the host.")
+    var autostart = false
+
     @Option(help: "The base image to make it from.")
     var base: String?
 
@@ -47,6 +59,10 @@ struct Create: AsyncParsableCommand {
         var options = SpriteOptions()
         options.labels = labels
         options.limits = SpriteLimits(memoryMiB: memory?.count, cpus: cpus, pids: pids)
+        options.limits.diskMiB = disk?.count
+        options.limits.bandwidthMbit = bandwidth
+        options.limits.connections = connections
+        options.limits.startsWithHost = autostart ? true : nil
         options.base = base
         options.runtimes = runtimes
         options.environment = try parseEnvironment(environment)

@@ -76,9 +76,9 @@ extension Route {
     var spriteText: String? {
         switch self {
         case .health, .mcp, .metrics, .allLogs, .logQuery, .trace, .sprites: nil
-        case .logs(let name), .sprite(let name), .upgrade(let name), .stop(let name), .restart(let name),
-            .check(let name), .fork(let name), .base(let name), .exec(let name), .session(let name, _),
-            .killSession(let name, _), .createCheckpoint(let name), .checkpoints(let name),
+        case .logs(let name), .sprite(let name), .disk(let name), .upgrade(let name), .stop(let name),
+            .restart(let name), .check(let name), .fork(let name), .base(let name), .exec(let name),
+            .session(let name, _), .killSession(let name, _), .createCheckpoint(let name), .checkpoints(let name),
             .checkpoint(let name, _), .restore(let name, _), .undoRestore(let name), .pin(let name, _),
             .diff(let name), .attempt(let name), .race(let name), .bisect(let name), .services(let name, _),
             .policy(let name, _), .tasks(let name), .task(let name, _), .networkContacts(let name),

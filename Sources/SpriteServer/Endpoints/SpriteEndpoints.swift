@@ -66,8 +66,17 @@ extension APIService {
             }
             update.limits = try limits(configuration, over: current.limits)
             update.idle = try idle(configuration, over: current.idle)
+            update.startsWithHost = configuration.startsWithHost
         }
         try await exchange.send(json: wire(try await control.update(name, update)))
+    }
+
+    func diskUse(_ exchange: Exchange, _ name: SpriteName) async throws {
+        let limit = try await control.get(name).sprite.limits.diskBytes
+        try await whileConnected(exchange) {
+            let use = try await self.stateControl().diskUse(name)
+            try await exchange.send(json: wire(use, limit: limit))
+        }
     }
 
     func destroySprite(_ exchange: Exchange, _ name: SpriteName) async throws {

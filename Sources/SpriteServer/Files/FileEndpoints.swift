@@ -182,7 +182,15 @@ extension APIService {
     }
 
     /// The next piece of a body; a client that leaves in the middle is no fault of anybody here.
+    ///
+    /// A client that sends nothing for as long as one may take nothing is cut off: it would keep a sprite awake, and a
+    /// process in it, for ever.
     private func nextBody(_ exchange: Exchange) async throws -> ByteBuffer? {
+        let (channel, limit) = (exchange.client.channel, configuration.timing.stalledClient)
+        let deadline =
+            limit > .zero
+            ? channel?.eventLoop.scheduleTask(in: TimeAmount(limit)) { channel?.close(promise: nil) } : nil
+        defer { deadline?.cancel() }
         do {
             return try await exchange.parts.nextBody()
         } catch is HTTPParserError {

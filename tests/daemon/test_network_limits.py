@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""Bandwidth and connections of a sprite: limited both ways, changed live, gone with the sprite."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api import Api
+from support.daemon import Daemon
+from support.exec import run, shell
+from support.internet import ALLOWED, Internet
+
+#: Sends to a server that echoes, for some seconds; prints how many kilobytes a second came back.
+ECHO = """
+import socket, sys, threading, time
+s = socket.create_connection((sys.argv[1], 80), 5)
+begin = time.monotonic()
+end = begin + float(sys.argv[2])
+def send():
+    while time.monotonic() < end: s.sendall(b"x" * 16384)
+threading.Thread(target=send, daemon=True).start()
+count = 0
+while time.monotonic() < end: count += len(s.recv(65536))
+print(int(count / 1000 / (time.monotonic() - begin)))
+"""
+OPEN = """
+import socket, sys
+opened = []
+for _ in range(int(sys.argv[2])):
+    try: opened.append(socket.create_connection((sys.argv[1], 80), 2))
+    except OSError: pass
+print(len(opened))
+"""
+
+
+@pytest.fixture(scope="module")
+def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    with Internet(tmp_path_factory.mktemp("internet")) as made:
+        yield made
+
+
+def rate(api: Api, name: str) -> int:
+    return int(shell(api, name, f"timeout 20 python3 -c '{ECHO}' {ALLOWED} 3", timeout=40))
+
+
+def opened(api: Api, name: str, count: int) -> int:
+    return int(shell(api, name, f"timeout 60 python3 -c '{OPEN}' {ALLOWED} {count}", timeout=90))
+
+
+def chains(daemon: Daemon) -> list[str]:
+    listed = subprocess.run(["nft", "list", "table", "inet", f"sprited_{daemon.tag}"], capture_output=True, text=True)
+    return re.findall(r"chain ((?:up|down)_\S+)", listed.stdout)
+
+
+def test_bandwidth_is_limited_and_the_limit_changes_live(
+    api: Api, daemon: Daemon, internet: Internet, new_sprite: Callable[..., str]
+) -> None:
+    name, free = new_sprite(config={"bandwidth_mbit": 8}), new_sprite()
+    assert api.get(name)["config"]["bandwidth_mbit"] == 8
+    # 8 Mbit/s are 1000 kB a second, and a second's worth more at the beginning.
+    slow = rate(api, name)
+    assert 300 < slow < 1500, slow
+    assert rate(api, free) > 2 * slow, "another sprite is not held up"
+    api.update(name, config={"bandwidth_mbit": 80})
+    assert rate(api, name) > 2 * slow
+    api.update(name, config={"bandwidth_mbit": 0})
+    assert "bandwidth_mbit" not in api.get(name)["config"]
+    assert chains(daemon) == []
+
+
+def test_connections_are_limited(
+    api: Api, daemon: Daemon, internet: Internet, new_sprite: Callable[..., str]
+) -> None:
+    name, free = new_sprite(config={"connections": 20}), new_sprite()
+    assert opened(api, name, 40) == 20
+    assert opened(api, free, 40) == 40
+    # Those that have ended count no more.
+    assert opened(api, name, 10) == 10
+    api.update(name, config={"connections": 30})
+    assert opened(api, name, 40) == 30
+    api.destroy(name)
+    assert chains(daemon) == []
+
+
+def test_limits_outlive_the_daemon_and_a_restart(
+    new_daemon: Callable[..., Daemon], internet: Internet
+) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    api.create("one", config={"connections": 5, "stop_after_seconds": 0, "freeze_after_seconds": 0})
+    daemon.restart()
+    api = daemon.api()
+    assert opened(api, "one", 10) == 5
+    api.checkpoint("one")
+    api.restore("one", "v1")
+    assert opened(api, "one", 10) == 5
+    assert run(api, "one", "true").code == 0
+
+
+def test_limits_come_with_a_fork(api: Api, internet: Internet, new_sprite: Callable[..., str], tmp_path: Path) -> None:
+    name = new_sprite(config={"connections": 5})
+    fork = f"{name}-fork"
+    api.fork(name, fork)
+    try:
+        assert api.get(fork)["config"]["connections"] == 5
+        assert opened(api, fork, 10) == 5
+        assert opened(api, name, 10) == 5
+    finally:
+        api.destroy(fork)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+# Part of sprite-env.
+"""A new daemon in the place of the old one under load, and a host that was rebooted."""
+
+import asyncio
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support import logs, programs
+from support.api import Api
+from support.daemon import Daemon
+from support.exec import attach, open_exec, run, shell
+from support.host import host_state
+from support.wait import eventually
+
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /home/sprite/count; sleep 0.05; done"
+#: With the modules of a minimal Python.
+SERVER = (
+    "import os, socket\n"
+    "server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+    "server.bind(('0.0.0.0', 8080)); server.listen(64)\n"
+    "while True:\n"
+    "    client, _ = server.accept()\n"
+    "    with client:\n"
+    "        client.recv(65536)\n"
+    "        text = str(os.getpid()).encode()\n"
+    "        client.sendall(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n%s' % (len(text), text))\n"
+)
+
+
+class Load:
+    """Asks for something over and over, and keeps when it was answered, and how."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self.ask = ask
+        self.answers: list[tuple[float, str]] = []
+        self.wrong: list[tuple[float, str]] = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.ended.is_set():
+            began = time.monotonic()
+            try:
+                self.answers.append((time.monotonic(), self.ask()))
+            except Exception as error:
+                self.wrong.append((began, repr(error)))
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        self.ended.set()
+        self.thread.join(60)
+
+    @property
+    def longest_break(self) -> float:
+        times = [at for at, _ in self.answers]
+        return max(b - a for a, b in zip(times, times[1:], strict=False))
+
+
+def define(api: Api, sprite: str, name: str, *arguments: str, **others: Any) -> None:
+    body = {"cmd": arguments[0], "args": list(arguments[1:]), **others}
+    api.call("PUT", f"/v1/sprites/{sprite}/services/{name}?duration=100ms", json=body)
+
+
+def runs(api: Api, sprite: str) -> dict[str, tuple[str, int]]:
+    """Of each service its status, and how often it was started again."""
+    listed = api.call("GET", f"/v1/sprites/{sprite}/services").json()
+    return {one["name"]: (one["state"]["status"], one["state"]["restart_count"]) for one in listed}
+
+
+def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    api.create("one")
+    define(api, "one", "counter", "sh", "-c", COUNTER)
+    define(api, "one", "web", "python3", "-c", SERVER, http_port=8080)
+    address, token = daemon.url, daemon.token
+
+    def visit() -> str:
+        answer = httpx.get(
+            address, headers={"host": "one.sprites.localhost", "authorization": f"Bearer {token}"}, timeout=10
+        )
+        assert answer.status_code == 200, (answer.status_code, answer.text[:200])
+        return answer.text
+
+
+    def answers() -> bool:
+        try:
+            return bool(visit())
+        except AssertionError:
+            return False
+
+    eventually(answers, "the service of the sprite answers", 30)
+    before = runs(api, "one")
+    assert before == {"counter": ("running", 0), "web": ("running", 0)}
+    copy = tmp_path / "elsewhere" / "sprited-new"
+    copy.parent.mkdir()
+    shutil.copy(programs.sprited(), copy)
+
+    async def begin() -> str:
+        script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; echo error $i >&2; sleep 0.002; done; exit 7"
+        async with open_exec(api, "one", "sh", "-c", script, max_run_after_disconnect="120s") as session:
+            await session.read_until(b"line 100\n")
+            asyncio.get_running_loop().run_in_executor(None, upgrade)
+            result = await session.finish(60)
+            assert result.code is None, "an upgrade must not look like an exit"
+            return session.id
+
+    times: dict[str, float] = {}
+
+    def upgrade() -> None:
+        times["asked"] = time.monotonic()
+        daemon.terminate()
+        daemon.program = copy
+        daemon.start()
+        times["serves"] = time.monotonic()
+
+    loads = [Load(visit), Load(lambda: run(daemon.api(), "one", "echo", "fine", timeout=20).text)]
+    try:
+        time.sleep(1)
+        identifier = asyncio.run(begin())
+        eventually(lambda: "serves" in times, "the new daemon serves", 60)
+        time.sleep(2)
+    finally:
+        for load in loads:
+            load.end()
+    api = daemon.api()
+    assert f"{copy}" in Path(f"/proc/{daemon.pid}/cmdline").read_bytes().decode()
+
+    async def collect() -> Any:
+        async with attach(api, "one", identifier) as session:
+            return await session.finish(60)
+
+    # Not one line is missing, and the end is the command's own.
+    result = asyncio.run(collect())
+    assert result.text == "".join(f"line {n}\n" for n in range(1, 3001))
+    assert result.stderr.decode() == "".join(f"error {n}\n" for n in range(1, 3001))
+    assert result.code == 7
+    # Services never stopped; the web server also answers with its process id, always the same.
+    assert runs(api, "one") == before
+    count = int(shell(api, "one", "cat count"))
+    eventually(lambda: int(shell(api, "one", "cat count") or 0) > count, "the service counts on", 10)
+    restart = times["serves"] - times["asked"]
+    for load in loads:
+        assert len({text for _, text in load.answers}) == 1, "every answer is right"
+        outside = [one for one in load.wrong if not times["asked"] - 1 < one[0] < times["serves"]]
+        assert not outside, outside
+        # As long as the restart, and what one request may take on a busy machine.
+        assert load.longest_break < restart + 5, (load.longest_break, restart)
+    print(f"restart {restart:.2f} s, longest break " + ", ".join(f"{load.longest_break:.2f} s" for load in loads))
+
+
+def reboot(daemon: Daemon) -> None:
+    """Everything that is only in memory goes, as when the host loses its power."""
+    daemon.kill()
+    for _ in range(50):
+        left = host_state(daemon.tag, daemon.data_directory).processes
+        if not left:
+            break
+        for entry in left:
+            subprocess.run(["kill", "-9", entry.split()[0]], capture_output=True)
+        time.sleep(0.1)
+    state = host_state(daemon.tag, daemon.data_directory)
+    assert not state.processes, state.processes
+    for link in state.links:
+        subprocess.run(["ip", "link", "delete", link.split("@")[0]], capture_output=True)
+    for table in state.tables:
+        subprocess.run(["nft", "delete", *table.split()], check=True)
+    for group in sorted(state.cgroups, key=len, reverse=True):
+        subprocess.run(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], capture_output=True)
+    for folder in (f"/run/sprited/{daemon.tag}", f"/dev/shm/sprited-{daemon.tag}"):
+        shutil.rmtree(folder, ignore_errors=True)
+    eventually(
+        lambda: not host_state(daemon.tag, daemon.data_directory).loop_devices, "the pool is unmounted", 30,
+    )  # fmt: skip
+
+
+def test_sprites_come_back_after_a_reboot(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    api.create("asleep")
+    api.create("early", config={"autostart": True})
+    assert api.get("early")["config"]["autostart"] is True
+    for name in ("asleep", "early"):
+        define(api, name, "counter", "sh", "-c", COUNTER)
+        shell(api, name, "echo kept > file; sync")
+        api.checkpoint(name)
+    eventually(lambda: shell(api, "early", "cat count"), "the service counts", 10)
+    reboot(daemon)
+    daemon.start()
+    api = daemon.api()
+    assert api.get("asleep")["status"] == "cold"
+    eventually(lambda: api.get("early")["status"] == "running", "the other one starts with the daemon", 30)
+    eventually(lambda: logs.events(api, "early", event="sprite.autostarted"), "it is recorded why it runs", 20)
+    eventually(lambda: runs(api, "early")["counter"][0] == "running", "the service runs", 5)
+    assert runs(api, "early")["counter"][0] == "running"
+    assert api.get("asleep")["status"] == "cold"
+    for name in ("asleep", "early"):
+        assert shell(api, name, "cat file") == "kept\n"
+        eventually(lambda name=name: runs(api, name)["counter"][0] == "running", f"the service of {name} runs", 5)
+        api.restore(name, "v1")
+        assert shell(api, name, "cat file") == "kept\n"
+
+
+def test_autostart_is_switched_off_again(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    api.create("one", config={"autostart": True})
+    api.update("one", config={"autostart": False})
+    assert "autostart" not in api.get("one")["config"]
+    daemon.terminate()
+    daemon.tool("cleanup")
+    daemon.start()
+    time.sleep(1)
+    assert daemon.api().get("one")["status"] == "cold"
