@@ -33,6 +33,8 @@ extension Machine {
             {
                 return
             }
+            // Before it is made: a nearly full pool refuses it.
+            if await drivers.isPoolShort() { await giveUpOlderHalf() }
             let made = try await makeCheckpoint(comment: label, reason: .policy)
             logger.debug("checkpoint by policy", metadata: ["checkpoint.id": "\(made.id)"])
             await thinPolicyCheckpoints()
