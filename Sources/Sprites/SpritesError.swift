@@ -73,12 +73,15 @@ public struct SpritesError: Error, Sendable, CustomStringConvertible {
     /// How far a command came that failed or ran out of time.
     public var result: CommandResult?
 
+    /// Whether a limit on rate or count was reached, whatever its ``code``: there are several.
+    public var isRateLimited: Bool { status == 429 || code == .limitReached }
+
     /// What to do about it.
     public var remedy: String? {
         switch code {
         case .unauthorized: "give the token of 'sprited token'"
         case .alreadyExists: "take another name, or get the one that is there"
-        case .limitReached: "wait as long as retryAfter says"
+        case _ where isRateLimited: "wait as long as retryAfter says"
         case .noSpace: "delete sprites or checkpoints"
         case .unavailable: "try again when the server runs"
         case .internalError: "look for the request id in the server's log"

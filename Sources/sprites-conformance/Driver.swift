@@ -68,6 +68,7 @@ struct Driver {
         told["request_id"] = error.requestID.map { .text($0) }
         told["remedy"] = error.remedy.map { .text($0) }
         told["session_id"] = error.sessionID.map { .text($0) }
+        told["retry_after"] = error.retryAfter.map { .int(Int($0.components.seconds)) }
         told["path"] = error.path.map { .text($0) }
         told["exit_code"] = (error.result?.exitCode).map { .int(Int($0)) }
         told["stdout"] = (error.result?.stdout).map { .bytes($0) }

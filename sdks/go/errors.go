@@ -101,7 +101,7 @@ func (e *Error) Is(target error) bool {
 	}
 	code, ok := target.(Code)
 	return ok && (e.Code == code || code == NotFound && (e.Code == Gone || e.Code == "ENOENT") ||
-		code == Conflict && e.Code == AlreadyExists)
+		code == Conflict && e.Code == AlreadyExists || code == RateLimited && e.Status == http.StatusTooManyRequests)
 }
 
 // Error makes a code something that errors.Is can be asked for.
@@ -151,7 +151,9 @@ func fromResponse(status int, header http.Header, body []byte) *Error {
 			e.Message = fmt.Sprintf("the server answered with status %d", status)
 		}
 	}
-	e.Remedy = remedies[e.Code]
+	if e.Remedy = remedies[e.Code]; e.Remedy == "" && status == http.StatusTooManyRequests {
+		e.Remedy = remedies[RateLimited] // There are several limits, each with a code of its own.
+	}
 	if seconds, err := strconv.ParseFloat(header.Get("Retry-After"), 64); err == nil {
 		e.RetryAfter = time.Duration(seconds * float64(time.Second))
 	} else if fields.RetryAfter > 0 {

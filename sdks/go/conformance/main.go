@@ -274,6 +274,9 @@ func problem(err error) object {
 	if e.Status != 0 {
 		told["status"] = e.Status
 	}
+	if e.RetryAfter > 0 {
+		told["retry_after"] = e.RetryAfter.Seconds()
+	}
 	if e.Result != nil {
 		told["exit_code"], told["stdout"], told["stderr"] = e.Result.ExitCode, full(e.Result.Stdout), full(e.Result.Stderr)
 	}

@@ -44,7 +44,7 @@ export class SpriteError extends Error {
     this.code = details.code ?? kind.defaultCode;
     this.status = details.status;
     this.requestId = details.requestId;
-    this.remedy = details.remedy ?? remedies[this.code];
+    this.remedy = details.remedy ?? remedies[this.code] ?? remedies[kind.defaultCode];
     this.cause = details.cause;
   }
 }

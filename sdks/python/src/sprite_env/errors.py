@@ -33,7 +33,7 @@ class SpriteError(Exception):
         #: The server's name for the request, to be found in its log.
         self.request_id = request_id
         #: What to do about it.
-        self.remedy = remedy or REMEDIES.get(self.code)
+        self.remedy = remedy or REMEDIES.get(self.code) or REMEDIES.get(self.default_code)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
