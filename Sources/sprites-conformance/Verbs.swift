@@ -17,7 +17,7 @@ struct Verbs: Sendable {
         case "start", "attach", "write", "close_input", "read", "wait", "signal", "resize", "detach", "sessions",
             "kill":
             try await session(request)
-        case "run", "output", "stream", "burst", "measure": try await command(request)
+        case "run", "output", "cancel", "stream", "burst", "measure": try await command(request)
         case "exchange", "forward": try await port(request)
         case "diff", "attempt", "logs", "events": try await states(request)
         default: try await sprite(request)
@@ -88,6 +88,17 @@ struct Verbs: Sendable {
         switch request.do {
         case "output":
             return ["text": .text(try await made(request).output(input: request.inputBytes))]
+        case "cancel":
+            let command = made(request)
+            let task = Task { try await command.run() }
+            try await Task.sleep(for: .seconds(1))
+            task.cancel()
+            do {
+                _ = try await task.value
+                return ["canceled": .bool(false)]
+            } catch {
+                return ["canceled": .bool(error is CancellationError)]
+            }
         case "stream":
             let running = try await made(request).start()
             running.closeInput()

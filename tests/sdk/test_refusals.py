@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""What a server refuses before it looks at the request: a wrong token, and too many requests."""
+"""A wrong token, too many requests, and a caller who gives up. (Python and Node.js: test_python.py, test_node.py.)"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -60,3 +60,14 @@ class TestRefusals:
         assert limited["status"] == 429 and 1 <= limited["retry_after"] <= 60 and limited["remedy"]
         # Whoever takes the daemon away asks it for its sprites.
         time.sleep(1.1)
+
+
+@pytest.mark.parametrize("language", [one for one in languages.chosen() if one in ("go", "swift")], scope="session")
+class TestCancelling:
+    def test_it_ends_the_command(self, language: str, driver: Driver, box: str) -> None:
+        assert driver.call("cancel", sprite=box, command="sleep 77")["canceled"]
+        gone = time.monotonic()
+        while driver.call("sessions", sprite=box)["ids"]:
+            # A connection that only breaks ends its command after ten seconds.
+            assert time.monotonic() - gone < 8, "the command went on"
+            time.sleep(0.05)

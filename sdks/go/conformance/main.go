@@ -186,6 +186,11 @@ func do(ctx context.Context, r *request) (any, error) {
 	case "output":
 		text, err := r.command().Output(ctx)
 		return object{"text": text}, err
+	case "cancel":
+		inner, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Second, cancel)
+		_, err := r.command().Run(inner)
+		return object{"canceled": errors.Is(err, sprites.Canceled) || errors.Is(err, context.Canceled)}, nil
 	case "stream":
 		return stream(ctx, r)
 	case "burst":
