@@ -167,7 +167,7 @@ pytest() { # TIER SECONDS [OPTION…]
     shift 2
     say "$tier"
     (cd tests && SPRITE_RERUNS=$results/reruns timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider \
-        --reruns 1 --reruns-delay 1 --junitxml "$results/$tier.xml" "$tier" "$@")
+        --reruns 2 --reruns-delay 1 --junitxml "$results/$tier.xml" "$tier" "$@")
 }
 # Two processes at once, each with whole files: these tests wait more than they work.
 if wants daemon; then suite daemon pytest daemon 2100 --numprocesses 2 --dist loadfile; fi

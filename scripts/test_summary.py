@@ -20,7 +20,7 @@ from pathlib import Path
 ALLOWED_SKIPS = ("network: ",)
 
 #: How many tests may need a second try in one run.
-MOST_RERUNS = 3
+MOST_RERUNS = 8
 
 
 def from_reruns(path: Path) -> list[tuple[str, str, str]]:

@@ -93,7 +93,9 @@ extension JournalWriter {
             let begin = tail.recordedPosition(stream)
             // It came faster than it could be recorded for longer than files keep it.
             tail.skip(stream, to: range.lowerBound)
-            let more = try record(tail, stream, to: range.upperBound, isLast: isLast)
+            // Read late, it was still printed before the end.
+            let time = isLast ? min(now(), extent.endedAt ?? now()) : now()
+            let more = try record(tail, stream, to: range.upperBound, isLast: isLast, time: time)
             hasMore = hasMore || more
             if tail.recordedPosition(stream) != begin, !isLast || more { try savePosition(tail, stream, done: false) }
         }
@@ -105,7 +107,9 @@ extension JournalWriter {
     }
 
     /// Records what there is of one stream, as far as it may; true if there is more to be had at once.
-    private func record(_ tail: OutputTail, _ stream: Int, to end: Int64, isLast: Bool) throws -> Bool {
+    private func record(
+        _ tail: OutputTail, _ stream: Int, to end: Int64, isLast: Bool, time: Timestamp
+    ) throws -> Bool {
         guard intake.recordsOutput else {
             tail.positions[stream] = end
             return false
@@ -119,7 +123,6 @@ extension JournalWriter {
         }
         try writeSkipped(tail, stream)
         let begin = tail.positions[stream]
-        let time = now()
         var run = BinaryRun()
         func endRun() throws {
             guard run.bytes > 0 else { return }

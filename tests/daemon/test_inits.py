@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """Sprites whose base brings its own PID 1: systemd, OpenRC, s6."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -224,11 +225,16 @@ def test_a_daemon_that_is_killed_finds_it_again(inits: Daemon, make: Callable[..
 def test_power_off_inside_ends_the_sprite(api: Api, make: Callable[..., str], kind: str) -> None:
     name = make(kind)
     command = {"systemd": "systemctl poweroff --force", "openrc": "openrc-shutdown --poweroff now"}[kind]
-    eventually(
-        lambda: succeeds(api, name, f"{command} >/dev/null 2>&1") or status(api, name) == "cold", "power off is taken",
-        20, 0.3,
-    )  # fmt: skip
-    eventually(lambda: status(api, name) == "cold", "the sprite has ended", 30, 0.2)
+    # An init that still brings services up may forget that it was asked.
+    for _ in range(5):
+        eventually(
+            lambda: succeeds(api, name, f"{command} >/dev/null 2>&1") or status(api, name) == "cold",
+            "power off is taken", 20, 0.3,
+        )  # fmt: skip
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: status(api, name) == "cold", "the sprite has ended", 7, 0.2)
+            break
+    assert status(api, name) == "cold"
     assert shell(api, name, "echo back").strip() == "back"
 
 

@@ -86,7 +86,8 @@ def test_frozen_sprites_make_room_when_memory_is_short(new_daemon: Callable[...,
     eventually(lambda: status(api, kept) == ("warm", "unused"), "one that must not be stopped is only frozen")
     assert api.get(awake)["status"] == "running"
     stopped = [line for line in daemon.log.read_text().splitlines() if "memory was short" in line]
-    assert [name for line in stopped for name in (older, newer) if name in line] == [older, newer]
+    # On a slow machine the newer one may have been stopped before it was used, and once more after.
+    assert list(dict.fromkeys(name for line in stopped for name in (older, newer) if name in line)) == [older, newer]
     assert shell(api, older, "echo awake again") == "awake again\n"
 
 
