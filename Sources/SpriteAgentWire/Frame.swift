@@ -44,6 +44,9 @@
 /// Version of the messages; both sides come from one release, so a difference is refused.
 package let agentWireVersion: UInt16 = 1
 
+/// The session that is no command: what comes on PID 1's own standard output and error. It ends with the sandbox.
+package let agentConsoleSession: UInt64 = 0
+
 /// The other side broke the form of the messages; nothing more can be understood on this connection.
 package enum WireError: Error, Sendable, Hashable {
     /// A field goes beyond the end of the body.

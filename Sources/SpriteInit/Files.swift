@@ -41,6 +41,13 @@ func isProgram(_ path: String) -> Bool {
     return stat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG && facts.st_mode & 0o111 != 0
 }
 
+/// A line on the console, which is recorded with the sprite's output.
+func say(_ text: String) {
+    let line = Array("sprite-env: \(text)\n".utf8)
+    // Nobody reads it in time, or at all: nothing depends on it.
+    _ = Glibc.write(STDERR_FILENO, line, line.count)
+}
+
 /// The files in `/etc` that tell the sprite who it is and where names are resolved.
 struct HostFiles {
     /// Files that begin with this line are ours to renew; any other belongs to whoever lives in the sprite.
@@ -106,9 +113,10 @@ struct HostFiles {
         let temporary = "\(path).sprite-env"
         unlink(temporary)
         let number = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o644)
-        guard number >= 0 else { return }
+        guard number >= 0 else { return say("cannot write \(path): \(SystemError(errno, "open"))") }
         let file = Descriptor(owning: number)
         guard Glibc.write(file.number, wanted, wanted.count) == wanted.count, rename(temporary, path) == 0 else {
+            say("cannot write \(path): \(SystemError(errno, "write"))")
             unlink(temporary)
             return
         }

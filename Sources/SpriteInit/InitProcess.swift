@@ -8,7 +8,8 @@ import SpriteSystem
 
 /// PID 1 of a sprite: starts commands for the daemon, reaps, and keeps what the daemon would lose if it died.
 ///
-/// One thread, no output, nothing that depends on the files of the sprite being whole.
+/// One thread, nothing that depends on the files of the sprite being whole. What it says, and what others write to its
+/// standard streams, goes to the daemon.
 package final class InitProcess {
     /// The listening socket that the sandbox inherits.
     package static let listenerNumber: Int32 = 3
@@ -54,6 +55,24 @@ package final class InitProcess {
         let readable = UInt32(CLINUX_READABLE)
         try checked(clinux_watch(poller.number, signals.number, readable, Token.signals), "epoll")
         try checked(clinux_watch(poller.number, listener.number, readable, Token.listener), "epoll")
+        if role == .first { keepConsole() }
+    }
+
+    /// Makes standard output and error pipes, whose other ends the daemon gets like those of a command.
+    ///
+    /// Both ends stay open here: nobody inside who writes to `/proc/1/fd/1` finds it without a reader. This process
+    /// itself never waits for one.
+    private func keepConsole() {
+        var kept: [Descriptor] = []
+        for number in [STDOUT_FILENO, STDERR_FILENO] {
+            var ends: [Int32] = [-1, -1]
+            guard clinux_pipe(&ends, 0) == 0 else { return }
+            kept.append(Descriptor(owning: ends[0]))
+            clinux_set_nonblocking(ends[1], 1)
+            dup2(ends[1], number)
+            close(ends[1])
+        }
+        sessions[agentConsoleSession] = KeptSession(process: 1, isTerminal: false, output: kept)
     }
 
     package func run() -> Never {
@@ -121,7 +140,9 @@ package final class InitProcess {
         var current = utsname()
         uname(&current)
         let name = withUnsafeBytes(of: current.nodename) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        if name != hostname, role != .byHand { _ = sethostname(hostname, hostname.utf8.count) }
+        if name != hostname, role != .byHand, sethostname(hostname, hostname.utf8.count) < 0 {
+            say("cannot set the host name: \(SystemError(errno, "sethostname"))")
+        }
         // Only in a sprite: by hand, for a test, the files would be the host's.
         if role != .byHand, access("/.sprite", F_OK) == 0 {
             HostFiles(hostname: hostname, nameServers: nameServers).write()
@@ -169,7 +190,9 @@ package final class InitProcess {
     }
 
     private func signal(_ session: UInt64, _ number: Int32) {
-        guard let kept = sessions[session], kept.ending == nil, (1...64).contains(number) else { return }
+        guard session != agentConsoleSession, let kept = sessions[session], kept.ending == nil,
+            (1...64).contains(number)
+        else { return }
         var group = kept.process
         if kept.isTerminal {
             let foreground = clinux_foreground_group(kept.output[0].number)

@@ -35,10 +35,12 @@ extension Agent {
     }
 
     private func recordOfUnknown(_ session: AgentSession) -> SessionRecord {
-        let info = SessionInfo(
-            id: String(session.id), command: "(unknown)", directory: "/", isTerminal: session.isTerminal,
-            terminalSize: nil, createdAt: .now())
-        return SessionRecord(info: info, maxRunAfterDisconnect: session.isTerminal ? nil : .seconds(10))
+        let isConsole = session.id == agentConsoleSession
+        var info = SessionInfo(
+            id: String(session.id), command: isConsole ? "init" : "(unknown)", directory: "/",
+            isTerminal: session.isTerminal, terminalSize: nil, createdAt: .now())
+        if isConsole { info.tag = "console" }
+        return SessionRecord(info: info, maxRunAfterDisconnect: session.isTerminal || isConsole ? nil : .seconds(10))
     }
 
     private func adopt(
@@ -48,6 +50,7 @@ extension Agent {
         let outputs: [Descriptor]
         if creating {
             files.remove()
+            _ = mkdir(core.sessionsDirectory(sprite), 0o700)
             outputs = try files.create(record)
         } else {
             outputs = try files.open(isTerminal: record.info.isTerminal)

@@ -175,7 +175,7 @@ final class LiveSession {
         if isNews { recorder?.changed(session) }
         for pump in pumps { pump.discard() }
         master = nil
-        if isOver { retire() } else { waitForClient() }
+        if isOver || number == agentConsoleSession { retire() } else { waitForClient() }
     }
 
     /// A client has been told the exit status.

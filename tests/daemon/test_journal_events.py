@@ -3,14 +3,17 @@
 """What happens to a sprite without anybody calling the API: limits, its URL, and whose traces are whose."""
 
 import http.client
+import time
 from collections.abc import Callable
 
 import pytest
 
 from support import inside
 from support.api import Api, ApiError
-from support.exec import run, shell
-from support.logs import events, output, records
+from support.daemon import Daemon
+from support.exec import root_shell, run, shell
+from support.fixtures import fresh_name
+from support.logs import all_output, events, output, records, wait_for
 from support.wait import eventually
 
 EAT = "python3 -c 'b = bytearray(400 << 20); b[::4096] = b\"x\" * len(b[::4096])'"
@@ -87,3 +90,42 @@ def test_records_know_the_checkpoint_they_happened_after(api: Api, sprite: str) 
     assert lineage == {
         "at first": "v0", "after one": "v1", "after two": "v2", "once more after one": "v1"
     }  # fmt: skip
+
+
+def test_the_console_of_the_sprites_init_is_recorded(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    name = fresh_name()
+    api.create(name)
+    root_shell(api, name, "echo said by number one > /proc/1/fd/2; seq 1 2000 > /proc/1/fd/1")
+    line = wait_for(api, name, "said by number one", service="console")
+    assert (line["stream"], line["kind"], line["level"]) == ("stderr", "process", "info")
+    # What is said while no daemon is there waits in the pipe.
+    root_shell(api, name, "(while [ ! -e /tmp/now ]; do sleep 0.1; done; echo said to nobody > /proc/1/fd/1) >/dev/null 2>&1 &")
+    shell(api, name, "(sleep 1; touch /tmp/now) >/dev/null 2>&1 &")
+    daemon.kill()
+    time.sleep(2)
+    daemon.start()
+    wait_for(api, name, "said to nobody", service="console")
+    lines = [one["text"] for one in all_output(api, name, service="console")]
+    assert [one for one in lines if one.isdigit()] == [str(number) for number in range(1, 2001)]
+    assert lines.count("said by number one") == lines.count("said to nobody") == 1
+    assert not [one for one in records(api, name) if one.get("event") in ("exec.started", "exec.ended") and one.get("service")]
+    # More than a pipe takes, and no text.
+    root_shell(api, name, "head -c 50000000 /dev/zero > /proc/1/fd/1; echo > /proc/1/fd/1; echo after it > /proc/1/fd/1")
+    assert wait_for(api, name, "after it", service="console", order="desc", limit=1000)
+    # It is nobody's session, and does not keep the sprite awake.
+    assert api.call("GET", f"/v1/sprites/{name}/exec").json()["sessions"] == []
+    with pytest.raises(ApiError):
+        api.call("POST", f"/v1/sprites/{name}/exec/0/kill")
+    api.call("POST", f"/v1/sprites/{name}/stop")
+    shell(api, name, "echo awake again")
+    root_shell(api, name, "echo said by the next > /proc/1/fd/1")
+    wait_for(api, name, "said by the next", service="console")
+
+
+def test_pid_1_says_what_it_cannot_do(api: Api, sprite: str) -> None:
+    root_shell(api, sprite, "rm -f /etc/hosts; mkdir -p /etc/hosts.sprite-env/in-the-way")
+    api.call("POST", f"/v1/sprites/{sprite}/restart")
+    shell(api, sprite, "true")
+    wait_for(api, sprite, "sprite-env: cannot write /etc/hosts: open: File exists", service="console", stream="stderr")
