@@ -107,7 +107,7 @@ let package = Package(
         library("SpriteSandbox", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
         library("SpriteNetwork", ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioCore, nioPosix]),
         library("SpriteSessions", ["SpriteDomain", "SpriteSystem", "SpriteAgentWire", "CLinux", logging, nioCore]),
-        library("SpriteDomain", [nioCore]),
+        library("SpriteDomain", ["SpriteSystem", nioCore]),
 
         // Inside a sprite; static, without Foundation.
         library("SpriteInit", ["SpriteAgentWire", "SpriteSystem", "CLinux"]),

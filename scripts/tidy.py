@@ -55,6 +55,8 @@ IMPORTS: dict[str, set[str]] = {
     "SpriteCLI": {"Sprites", "SpriteAPI", "CLinux"},
     "Sprites": {"SpriteAPI"},
     "SpriteSystem": {"CLinux"},
+    # Whoever traces a request hears of calls to the kernel.
+    "SpriteDomain": {"SpriteSystem"},
 }
 #: Each technology has owners; everybody else goes through them.
 OWNERS: dict[str, set[str]] = {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import SpriteSystem
+
 /// Names everything that one request caused: 128 bits, never zero; 32 hexadecimal digits as text.
 package struct TraceID: Sendable, Hashable, CustomStringConvertible {
     package let high: UInt64
@@ -127,12 +129,29 @@ extension JournalRecorder {
                     error: error.map { ($0 as? SpriteError)?.message ?? "\($0)" }))
         }
         do {
-            let value = try await TraceContext.$current.withValue(context, operation: body)
+            let value = try await TraceContext.$current.withValue(context) {
+                try await CallObserver.$current.withValue(observer(context, sprite), operation: body)
+            }
             end(nil)
             return value
         } catch {
             end(error)
             throw error
+        }
+    }
+}
+
+extension JournalRecorder {
+    /// Records single calls as steps of this one.
+    private func observer(_ context: TraceContext, _ sprite: SpriteID?) -> CallObserver {
+        CallObserver { name, subject, took, error in
+            let nanoseconds = Int64(took / .nanoseconds(1))
+            record(
+                JournalSpan(
+                    trace: context.trace, id: .random(), parent: context.span, name: name, sprite: sprite,
+                    start: Timestamp(nanoseconds: Timestamp.now().nanoseconds - nanoseconds), duration: took,
+                    error: error,
+                    attributes: subject.map { [("subject", .text(String($0.prefix(200))))] } ?? []))
         }
     }
 }

@@ -61,8 +61,10 @@ struct Plan: Sendable {
     func makeSlot(_ offset: UInt32) throws -> NetworkSlot {
         var user: Int32 = -1
         var network: Int32 = -1
-        try checked(
-            clinux_make_namespaces(100_000, 65_536, &user, &network), "make a user and a network namespace")
+        try traced("clone.namespaces") {
+            _ = try checked(
+                clinux_make_namespaces(100_000, 65_536, &user, &network), "make a user and a network namespace")
+        }
         let address = subnet.address(offset)
         var stage: UnsafePointer<CChar>?
         let result = portName(offset).withCString { name in
@@ -70,7 +72,7 @@ struct Plan: Sendable {
                 var options = clinux_port_options(
                     network_namespace: network, host_name: name, bridge: bridge, mtu: mtu, address: address.rawValue,
                     gateway: subnet.gateway.rawValue, prefix_length: Int32(subnet.prefixLength))
-                return clinux_make_port(&options, &stage)
+                return traced("netlink.port", String(cString: name)) { clinux_make_port(&options, &stage) }
             }
         }
         guard result >= 0 else {

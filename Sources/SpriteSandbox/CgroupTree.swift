@@ -106,8 +106,12 @@ package struct CgroupTree: Sendable {
 
     /// Holds every process still. Throws `.timeout`, after thawing, if they cannot be held in time.
     package func freeze(_ id: SpriteID) throws {
-        try writeSmallFile("\(unifiedFolder(id))/cgroup.freeze", "1")
-        guard try CgroupEvents.wait(unifiedFolder(id), "frozen", "1", deadline: .now + Limits.freezeTimeout) else {
+        let isFrozen = try traced("cgroup.freeze") {
+            try writeSmallFile("\(unifiedFolder(id))/cgroup.freeze", "1")
+            return try CgroupEvents.wait(
+                unifiedFolder(id), "frozen", "1", deadline: .now + Limits.freezeTimeout)
+        }
+        guard isFrozen else {
             try? thaw(id)
             throw SpriteError(
                 .timeout,
@@ -116,7 +120,7 @@ package struct CgroupTree: Sendable {
     }
 
     package func thaw(_ id: SpriteID) throws {
-        try writeSmallFile("\(unifiedFolder(id))/cgroup.freeze", "0")
+        try traced("cgroup.thaw") { try writeSmallFile("\(unifiedFolder(id))/cgroup.freeze", "0") }
     }
 
     package func exists(_ id: SpriteID) -> Bool { access(unifiedFolder(id), F_OK) == 0 }

@@ -26,7 +26,9 @@ extension OCISandboxDriver {
             // Shown already: the newer mount replaces the older one instead of covering it.
             _ = clinux_detach_mount_in(namespace.number, checkpointsInside, name)
         }
-        let result = clinux_attach_mount_in(namespace.number, mount, checkpointsInside, name)
+        let result = traced("mount.move_mount", name) {
+            clinux_attach_mount_in(namespace.number, mount, checkpointsInside, name)
+        }
         guard result >= 0 else {
             rmdir(place)
             throw SpriteError(
@@ -40,7 +42,9 @@ extension OCISandboxDriver {
         let place = guest.checkpoint(sandbox.id, name)
         guard access(place, F_OK) == 0 else { return }
         let namespace = try mountNamespace(of: sandbox)
-        let result = clinux_detach_mount_in(namespace.number, checkpointsInside, name)
+        let result = traced("mount.umount", name) {
+            clinux_detach_mount_in(namespace.number, checkpointsInside, name)
+        }
         guard result >= 0 || result == -EINVAL || result == -ENOENT else {
             throw SpriteError(
                 .internalError, "cannot hide checkpoint \(name) inside",

@@ -172,7 +172,7 @@ package final class OCISandboxDriver: SandboxDriver {
             }
             try guest.make(id)
             try writeConfiguration(specification, bundle)
-            try cgroups.make(id, specification.limits)
+            try traced("cgroup.make") { try cgroups.make(id, specification.limits) }
             if specification.initSystem.isOfBase { try cgroups.delegate(id) }
             let processID = try program(specification.ociRuntime).run(
                 id.rawValue, bundle: bundle, descriptor: specification.agentSocket, timeout: Limits.startTimeout)
@@ -222,7 +222,7 @@ package final class OCISandboxDriver: SandboxDriver {
 
     func destroyNow(_ id: SpriteID) throws {
         do {
-            try cgroups.destroy(id)
+            try traced("cgroup.kill") { try cgroups.destroy(id) }
             try runtime.forget(id.rawValue)
             // The state goes last: as long as it is there, a crash here is noticed at the next start.
             try removeTree(bundlePath(id))

@@ -18,6 +18,12 @@ struct RuntimeProgram: Sendable {
     ///
     /// - Returns: The pid of PID 1 as the host sees it.
     func run(_ name: String, bundle: String, descriptor: Int32, timeout: Duration) throws -> Int32 {
+        try traced("command.\(path.split(separator: "/").last ?? "")", "run") {
+            try runNow(name, bundle: bundle, descriptor: descriptor, timeout: timeout)
+        }
+    }
+
+    private func runNow(_ name: String, bundle: String, descriptor: Int32, timeout: Duration) throws -> Int32 {
         let output = Descriptor(owning: try checked(clinux_memory_file("sprite-output"), "make a memory file"))
         let log = "\(bundle)/log"
         let pidFile = "\(bundle)/pid"

@@ -11,7 +11,9 @@ enum Btrfs {
     static let magic: Int64 = 0x9123_683E
 
     static func createSubvolume(in parent: Descriptor, _ name: String) throws {
-        try check(btrfs_util_create_subvolume_fd(parent.number, name, 0, nil, nil), "create subvolume \(name)")
+        try traced("ioctl.subvol_create", name) {
+            try check(btrfs_util_create_subvolume_fd(parent.number, name, 0, nil, nil), "create subvolume \(name)")
+        }
     }
 
     /// Commits a transaction: when it returns, everything done to the pool before is on stable storage.
@@ -27,14 +29,20 @@ enum Btrfs {
             try check(btrfs_util_qgroup_inherit_add_group(&inherited, group), "describe snapshot \(name)")
         }
         defer { if inherited != nil { btrfs_util_destroy_qgroup_inherit(inherited) } }
-        let result = btrfs_util_create_snapshot_fd2(source.number, parent.number, name, flags, nil, inherited)
-        try check(result, "create snapshot \(name)")
+        try traced("ioctl.snap_create", name) {
+            let result = btrfs_util_create_snapshot_fd2(source.number, parent.number, name, flags, nil, inherited)
+            try check(result, "create snapshot \(name)")
+        }
     }
 
     /// Unlinks a subvolume; its space comes back in the background. Succeeds if it is gone.
     ///
     /// Works on a full pool: the kernel takes what it needs from its reserve.
     static func delete(in parent: Descriptor, _ name: String) throws {
+        try traced("ioctl.snap_destroy", name) { try deleteNow(in: parent, name) }
+    }
+
+    private static func deleteNow(in parent: Descriptor, _ name: String) throws {
         let result = btrfs_util_delete_subvolume_fd(parent.number, name, 0)
         let number = errno
         if result == BTRFS_UTIL_OK || number == ENOENT { return }
@@ -56,7 +64,9 @@ enum Btrfs {
 
     /// Commits a transaction, like ``snapshot(_:in:_:readOnly:)``.
     static func setReadOnly(_ subvolume: Descriptor) throws {
-        try check(btrfs_util_set_subvolume_read_only_fd(subvolume.number, true), "make subvolume read-only")
+        try traced("ioctl.subvol_setflags") {
+            try check(btrfs_util_set_subvolume_read_only_fd(subvolume.number, true), "make subvolume read-only")
+        }
     }
 
     /// Ids grow with every subvolume made and are never used again.
@@ -94,9 +104,11 @@ enum Btrfs {
 
     /// Waits until what was done to the filesystem's structure is on stable storage; file contents are not flushed.
     static func commit(_ descriptor: Descriptor) throws {
-        var transaction: UInt64 = 0
-        try check(btrfs_util_start_sync_fd(descriptor.number, &transaction), "start commit")
-        try check(btrfs_util_wait_sync_fd(descriptor.number, transaction), "wait for commit")
+        try traced("ioctl.sync") {
+            var transaction: UInt64 = 0
+            try check(btrfs_util_start_sync_fd(descriptor.number, &transaction), "start commit")
+            try check(btrfs_util_wait_sync_fd(descriptor.number, transaction), "wait for commit")
+        }
     }
 
     /// How many subvolumes were unlinked and still hold their space.

@@ -89,10 +89,14 @@ extension BtrfsPool {
     /// syncfs(2) would write what every other sprite has dirty as well, and commit. Here only a large change of the
     /// filesystem's structure is committed beforehand, which the snapshot would otherwise do with the sprite frozen.
     func flush(_ live: Descriptor) throws {
-        try checked(clinux_btrfs_flush_subvolume(live.number, root.number, "template"), "flush subvolume")
+        try traced("fsync.subvolume") {
+            _ = try checked(clinux_btrfs_flush_subvolume(live.number, root.number, "template"), "flush subvolume")
+        }
         if pendingMetadata.isLarge { try Btrfs.commit(live) }
         if let image, !image.directIO {
-            try system("write out the pool image") { fdatasync(image.file.number) }
+            try traced("fdatasync.pool_image") {
+                _ = try system("write out the pool image") { fdatasync(image.file.number) }
+            }
         }
     }
 

@@ -34,7 +34,9 @@ extension BtrfsPool {
             try snapshot(original, of: sprite, in: disk, name, readOnly: false)
             FaultPoint.restoreCopied.reached()
             let staged = "\(spritePath(sprite))/\(name)"
-            try checked(clinux_exchange(staged, livePath(sprite)), "exchange \(staged) with live")
+            try traced("rename.exchange", name) {
+                _ = try checked(clinux_exchange(staged, livePath(sprite)), "exchange \(staged) with live")
+            }
             FaultPoint.restoreExchanged.reached()
         }
         try keepReplaced(sprite, replaced)

@@ -43,9 +43,11 @@ extension BtrfsPool {
             "index=off", "metacopy=off", "redirect_dir=on",
         ]
         _ = try withExtendedLifetime((lower, middle, live, upper, work)) {
-            try checked(
-                clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
-                "mount overlay at \(target)")
+            try traced("mount.overlay") {
+                try checked(
+                    clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
+                    "mount overlay at \(target)")
+            }
         }
         do {
             try checkOverlayIsWritable(target)
@@ -89,15 +91,17 @@ extension BtrfsPool {
         ]
         _ = try withExtendedLifetime((lower, middle, layer)) {
             let flags = UInt(MS_RDONLY | MS_NODEV | MS_NOSUID)
-            try checked(
-                clinux_mount("sprite", place, "overlay", flags, options.joined(separator: ",")),
-                "mount overlay at \(place)")
+            try traced("mount.overlay") {
+                try checked(
+                    clinux_mount("sprite", place, "overlay", flags, options.joined(separator: ",")),
+                    "mount overlay at \(place)")
+            }
         }
         defer { detach(place) }
-        return try checked(clinux_clone_mount(place, 0), "clone mount \(place)")
+        return try traced("mount.open_tree") { try checked(clinux_clone_mount(place, 0), "clone mount \(place)") }
     }
 
-    func detach(_ path: String) { clinux_detach_mount(path) }
+    func detach(_ path: String) { traced("mount.umount") { _ = clinux_detach_mount(path) } }
 
     /// Names a layer so that no character of its path, nor its length, matters to the mount options.
     private func reference(_ descriptor: Descriptor) -> String { "/proc/self/fd/\(descriptor.number)" }
@@ -140,8 +144,11 @@ extension BtrfsPool {
                 mounts.userNamespace = userNamespace
             }
             let detached = Descriptor(
-                owning: try checked(
-                    clinux_idmapped_clone(basePath(base), userNamespace.number), "make idmapped mount of base \(base)"))
+                owning: try traced("mount.setattr_idmap", base.rawValue) {
+                    try checked(
+                        clinux_idmapped_clone(basePath(base), userNamespace.number),
+                        "make idmapped mount of base \(base)")
+                })
             let target = "\(runDirectory)/bases/\(base)"
             detach(target)
             try makeDirectory(target, mode: 0o700)

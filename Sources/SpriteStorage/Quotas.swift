@@ -32,7 +32,7 @@ struct Quotas: Sendable {
 
     /// - Throws: `.unsupported` where the kernel has none.
     func turnOn() throws {
-        let result = clinux_btrfs_quota_enable(root)
+        let result = traced("ioctl.quota_ctl") { clinux_btrfs_quota_enable(root) }
         guard result != -ENOTTY, result != -EINVAL, result != -EOPNOTSUPP else {
             throw SpriteError(
                 .unsupported,
@@ -42,21 +42,25 @@ struct Quotas: Sendable {
     }
 
     func make(_ group: UInt64) throws {
-        let result = clinux_btrfs_quota_group(root, group, 1)
+        let result = traced("ioctl.qgroup_create") { clinux_btrfs_quota_group(root, group, 1) }
         if result != -EEXIST { try checked(result, "make quota group") }
     }
 
     /// False while something is counted in it, or belongs to it.
     @discardableResult
-    func remove(_ group: UInt64) -> Bool { clinux_btrfs_quota_group(root, group, 0) == 0 }
+    func remove(_ group: UInt64) -> Bool {
+        traced("ioctl.qgroup_create", "remove") { clinux_btrfs_quota_group(root, group, 0) == 0 }
+    }
 
     func join(_ subvolume: UInt64, to group: UInt64) throws {
-        let result = clinux_btrfs_quota_join(root, subvolume, group)
+        let result = traced("ioctl.qgroup_assign") { clinux_btrfs_quota_join(root, subvolume, group) }
         if result != -EEXIST { try checked(result, "count subvolume \(subvolume)") }
     }
 
     func limit(_ group: UInt64, bytes: UInt64?) throws {
-        try checked(clinux_btrfs_quota_limit(root, group, bytes ?? 0), "limit disk")
+        try traced("ioctl.qgroup_limit") {
+            _ = try checked(clinux_btrfs_quota_limit(root, group, bytes ?? 0), "limit disk")
+        }
     }
 
     func exists(_ group: UInt64) -> Bool { access(place(group), F_OK) == 0 }

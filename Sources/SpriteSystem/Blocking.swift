@@ -8,7 +8,10 @@ private let blockingQueue = DispatchQueue(label: "sprite.blocking", attributes: 
 
 /// Runs a blocking call off the concurrency pool. Not cancelled: an effect that was begun is finished.
 package func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
-    try await withCheckedThrowingContinuation { continuation in
-        blockingQueue.async { continuation.resume(with: Result { try body() }) }
+    let observer = CallObserver.current
+    return try await withCheckedThrowingContinuation { continuation in
+        blockingQueue.async {
+            continuation.resume(with: Result { try CallObserver.$current.withValue(observer, operation: body) })
+        }
     }
 }

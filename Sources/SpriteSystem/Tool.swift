@@ -50,6 +50,17 @@ package func runTool(
     directory: String? = nil, descriptors: [Int32] = [], namespaces: [Int32] = [], outputBytesMax: Int = 16 << 20,
     onLine: ((String) -> Void)? = nil
 ) throws -> ToolOutput {
+    try traced("command.\(program.split(separator: "/").last ?? "")", arguments.joined(separator: " ")) {
+        try run(
+            program, arguments, input: input, environment: environment, directory: directory,
+            descriptors: descriptors, namespaces: namespaces, outputBytesMax: outputBytesMax, onLine: onLine)
+    }
+}
+
+private func run(
+    _ program: String, _ arguments: [String], input: String?, environment: [String]?, directory: String?,
+    descriptors: [Int32], namespaces: [Int32], outputBytesMax: Int, onLine: ((String) -> Void)?
+) throws -> ToolOutput {
     guard let path = findProgram(program) else { throw SystemError(ENOENT, "run \(program)") }
     var ends: [Int32] = [-1, -1]
     try checked(clinux_pipe(&ends, 0), "pipe")

@@ -21,7 +21,7 @@ func webSocketProblem(_ bytes: [UInt8]) -> String? {
         let pipeline = channel.pipeline.syncOperations
         try pipeline.addHandler(
             ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: Limits.webSocketMessageBytesMax)))
-        try pipeline.addHandler(WebSocketEndpoint(timing: .init()))
+        try pipeline.addHandler(WebSocketEndpoint(timing: .init(), traffic: WebSocketTraffic()))
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
     } catch {
         return "the connection cannot be made: \(error)"

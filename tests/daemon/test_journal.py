@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """The journal: what is recorded, filters, pages, following."""
 
+import json
 import time
 
 import httpx
@@ -151,6 +152,15 @@ def test_server_sent_events(api: Api, sprite: str) -> None:
     assert follower.response.headers["content-type"] == "text/event-stream"
     assert follower.lines[0] == f"id: {follower.records[0]['cursor']}"
     follower.close()
+    # A browser that connects again names the last event it has seen.
+    shell(api, sprite, "echo next")
+    wait_for(api, sprite, "next", stream="stdout")
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": follower.records[0]["cursor"]}
+    with api.http.stream(
+        "GET", f"/v1/sprites/{sprite}/logs", params={"follow": "true", "stream": "stdout"}, headers=headers
+    ) as again:
+        first = next(json.loads(line[6:]) for line in again.iter_lines() if line.startswith("data: "))
+    assert first["text"] == "next"
 
 
 def test_a_line_reaches_a_follower_soon(api: Api, sprite: str) -> None:
@@ -202,6 +212,25 @@ def test_traces(api: Api, sprite: str) -> None:
     assert all(span["parent_id"] in ids for span in spans if span is not root), spans
     inner = next(span for span in spans if span["name"] == "storage.snapshot")
     assert 0 < inner["duration_ms"] <= root["duration_ms"]
+    # Down to single calls to the kernel.
+    assert {"fsync.subvolume", "ioctl.snap_create", "cgroup.freeze", "cgroup.thaw"} <= names
+    call = next(span for span in spans if span["name"] == "ioctl.snap_create")
+    assert call["parent_id"] == inner["span_id"] and 0 < call["duration_ms"] <= inner["duration_ms"]
+    assert call["start"] >= inner["start"]
+
+
+def test_the_trace_of_a_creation_shows_programs_and_calls(api: Api) -> None:
+    name, trace = fresh_name(), f"{time.time_ns():032x}"
+    api.call("POST", "/v1/sprites", 201, json={"name": name}, headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    wait_for(api, None, "POST /v1/sprites 201", trace=trace)
+    spans = {span["name"]: span for span in api.call("GET", f"/v1/traces/{trace}").json()["spans"]}
+    steps = {
+        "command.crun": "sandbox.start", "cgroup.make": "sandbox.start", "ioctl.snap_create": "storage.create",
+        "mount.overlay": "storage.mount",
+    }  # fmt: skip
+    for call, step in steps.items():
+        assert spans[call]["parent_id"] == spans[step]["span_id"], call
+    api.destroy(name)
 
 
 def test_services_are_recorded(api: Api, sprite: str) -> None:

@@ -103,7 +103,8 @@ def test_history_timeline_and_trace(cli: Cli, api: Api, sprite: str) -> None:
     tree = eventually(
         lambda: (text := cli.text("trace", made["trace_id"])) and "http.createCheckpoint" in text and text, "the tree"
     )
-    assert "    storage.snapshot" in tree or "  storage.snapshot" in tree
+    assert "  storage.snapshot" in tree and "    ioctl.snap_create " in tree
+    assert tree.index("storage.flush") < tree.index("storage.snapshot")
     assert cli("trace", "0" * 31 + "1", expect=None).returncode != 0
 
 

@@ -43,6 +43,8 @@ def test_requests_to_the_url_are_recorded_without_their_query(api: Api, sprite: 
     assert (fields["method"], fields["path"], fields["status"]) == ("GET", "/a/path", answer.status)
     assert fields["bytes_out"] == len(body) and fields["duration_ms"] > 0
     assert fields["remote"].startswith("127.0.0.1:") and record["kind"] == "api"
+    spans = api.call("GET", f"/v1/sprites/{sprite}/traces/{record['trace_id']}").json()["spans"]
+    assert [span["name"] for span in spans if not span.get("parent_id")] == ["url.request"]
     everything = str(events(api, sprite))
     assert "hunter2" not in everything and api.token not in everything
 
@@ -129,3 +131,33 @@ def test_pid_1_says_what_it_cannot_do(api: Api, sprite: str) -> None:
     api.call("POST", f"/v1/sprites/{sprite}/restart")
     shell(api, sprite, "true")
     wait_for(api, sprite, "sprite-env: cannot write /etc/hosts: open: File exists", service="console", stream="stderr")
+
+
+def test_a_visitor_who_wakes_a_sprite_has_one_trace_of_both(api: Api, sprite: str) -> None:
+    api.call("POST", f"/v1/sprites/{sprite}/stop")
+    trace = f"{time.time_ns():032x}"
+    port = int(api.url.rsplit(":", 1)[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {
+        "Host": f"{sprite}.sprites.localhost:{port}", "Authorization": f"Bearer {api.token}",
+        "traceparent": f"00-{trace}-00f067aa0ba902b7-01",
+    }  # fmt: skip
+    connection.request("GET", "/", headers=headers)
+    # Nothing listens there.
+    assert connection.getresponse().status == 502
+    eventually(lambda: events(api, sprite, event="url.request"), "the request is recorded")
+    spans = api.call("GET", f"/v1/sprites/{sprite}/traces/{trace}").json()["spans"]
+    root = next(span for span in spans if span["name"] == "url.request")
+    assert root["parent_id"] == "00f067aa0ba902b7" and root["error"] == "status 502"
+    start = next(span for span in spans if span["name"] == "sandbox.start")
+    assert start["parent_id"] == root["span_id"]
+
+
+def test_bytes_of_a_websocket_are_recorded(api: Api, sprite: str) -> None:
+    assert run(api, sprite, "cat", input=b"x" * 1000).text == "x" * 1000
+    call = eventually(
+        lambda: [one for one in records(api, sprite, kind="api") if one["fields"]["route"] == "exec" and one["fields"]["status"] == 101],
+        "the exec is recorded",
+    )[-1]
+    # The bytes of the streams, the byte before each, the messages about the session.
+    assert 1000 < call["fields"]["bytes_in"] < 2000 and 1000 < call["fields"]["bytes_out"] < 3000

@@ -11,7 +11,7 @@ import SpriteDomain
 enum ConnectionOutcome: Sendable {
     case http(HTTPConnectionChannel)
     case tunnel(NIOAsyncChannel<ByteBuffer, ByteBuffer>, @Sendable (TunnelConnection) async -> Void)
-    case webSocket(WebSocketChannel, @Sendable (WebSocketConnection) async -> Void)
+    case webSocket(WebSocketChannel, WebSocketTraffic, @Sendable (WebSocketConnection) async -> Void)
 }
 
 /// Sets a new connection up: HTTP/1.1, whose first request may turn it into a WebSocket.
@@ -99,10 +99,11 @@ struct ConnectionPipeline: ServerChildChannel {
                 try await channel.executeThenClose { inbound, outbound in
                     await handler(TunnelConnection(inbound: inbound, outbound: outbound, channel: channel.channel))
                 }
-            case .webSocket(let channel, let handler):
+            case .webSocket(let channel, let traffic, let handler):
                 try await channel.executeThenClose { inbound, outbound in
                     await handler(
-                        WebSocketConnection(inbound: inbound, outbound: outbound, channel: channel.channel))
+                        WebSocketConnection(
+                            inbound: inbound, outbound: outbound, channel: channel.channel, traffic: traffic))
                 }
             }
         } catch {

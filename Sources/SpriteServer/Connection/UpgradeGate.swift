@@ -267,12 +267,13 @@ final class ExecUpgrader: NIOTypedHTTPServerProtocolUpgrader {
                 .writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
             try pipeline.addHandler(
                 ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: Limits.webSocketMessageBytesMax)))
-            try pipeline.addHandler(WebSocketEndpoint(timing: timing))
+            let traffic = WebSocketTraffic()
+            try pipeline.addHandler(WebSocketEndpoint(timing: timing, traffic: traffic))
             let wrapped = try WebSocketChannel(
                 wrappingChannelSynchronously: channel,
                 // Few: each may be as large as the largest message.
                 configuration: .init(backPressureStrategy: .init(lowWatermark: 1, highWatermark: 4)))
-            return .webSocket(wrapped, handler)
+            return .webSocket(wrapped, traffic, handler)
         }
     }
 }

@@ -36,7 +36,8 @@ extension APIService {
 
     /// Records a call and its span.
     func record(
-        _ call: Call, status: UInt?, bytesOut: Int?, errorCode: String?, since start: ContinuousClock.Instant
+        _ call: Call, status: UInt?, bytesIn: Int? = nil, bytesOut: Int?, errorCode: String?,
+        since start: ContinuousClock.Instant
     ) {
         let route = call.target.segments.flatMap(Route.init)
         // Asked for by machines all day long.
@@ -49,8 +50,8 @@ extension APIService {
             ("status", .number(Int64(status ?? 0))), ("duration_ms", .real(duration.milliseconds)),
             ("request_id", .text(call.id)),
         ]
-        if let length = call.head.headers.first(name: "content-length").flatMap(Int64.init) {
-            fields.append(("bytes_in", .number(length)))
+        if let bytesIn = bytesIn ?? call.head.headers.first(name: "content-length").flatMap(Int.init) {
+            fields.append(("bytes_in", .number(Int64(bytesIn))))
         }
         if let bytesOut { fields.append(("bytes_out", .number(Int64(bytesOut)))) }
         if let grant = call.grant { fields.append(("token", .text(grant.tokenID))) }
@@ -92,13 +93,15 @@ extension APIService {
     /// Records a request to a sprite's URL: what was asked of whom and what came of it, never its query, headers, body.
     func recordFromSprite(
         _ text: String, _ head: HTTPRequestHead, _ remote: SocketAddress?, status: UInt, bytesIn: Int? = nil,
-        bytesOut: Int?, since start: ContinuousClock.Instant, time: Timestamp, id: String?
+        bytesOut: Int?, since start: ContinuousClock.Instant, time: Timestamp, id: String?, trace: TraceContext,
+        parent: SpanID?
     ) {
+        let duration = ContinuousClock.now - start
         let path = String(head.uri.prefix { $0 != "?" && $0 != "#" }.prefix(Self.pathLengthMax))
         let method = head.method.rawValue.prefix(20)
         var fields: [(name: String, value: RecordValue)] = [
             ("method", .text(String(method))), ("path", .text(path)), ("status", .number(Int64(status))),
-            ("duration_ms", .real((ContinuousClock.now - start).milliseconds)),
+            ("duration_ms", .real(duration.milliseconds)),
         ]
         if let id { fields.append(("request_id", .text(id))) }
         if let bytesIn = bytesIn ?? head.headers.first(name: "content-length").flatMap(Int.init) {
@@ -108,10 +111,18 @@ extension APIService {
         if let remote { fields.append(("remote", .text(remote.hostAndPort))) }
         var record = JournalRecord(
             "url.request", kind: .api, level: status >= 500 ? .warning : .info, "\(method) \(path) \(status)",
-            fields: fields, time: time,
-            trace: head.headers.first(name: "traceparent").flatMap(TraceContext.init(traceparent:))?.trace)
+            fields: fields, time: time, trace: trace.trace)
         record.spriteName = try? SpriteName(text)
         configuration.journal.record(record)
+        var span = JournalSpan(
+            trace: trace.trace, id: trace.span, parent: parent, name: "url.request", sprite: nil, start: time,
+            duration: duration, error: status >= 500 ? "status \(status)" : nil,
+            attributes: [
+                ("http.request.method", .text(String(method))), ("url.path", .text(path)),
+                ("http.response.status_code", .number(Int64(status))),
+            ])
+        span.spriteName = record.spriteName
+        configuration.journal.record(span)
     }
 }
 

@@ -17,13 +17,16 @@ extension APIService {
     /// Answers a request to a sprite's URL.
     func respondFromSprite(_ text: String, to exchange: Exchange, first: FirstRequest?) async {
         let (start, time) = (ContinuousClock.now, Timestamp.now())
+        let (trace, parent) = TraceContext.of(exchange.head.headers)
         // Cancelled when the client goes; awaited right below.
-        let work = Task {
-            do {
-                if let refusal = first?.refusal { throw refusal }
-                try await forward(text, exchange, answered: first?.takeAnswered())
-            } catch {
-                await sendPage(error, exchange)
+        let work = TraceContext.$current.withValue(trace) {
+            Task {
+                do {
+                    if let refusal = first?.refusal { throw refusal }
+                    try await forward(text, exchange, answered: first?.takeAnswered())
+                } catch {
+                    await sendPage(error, exchange)
+                }
             }
         }
         exchange.client.onLeave { work.cancel() }
@@ -35,7 +38,7 @@ extension APIService {
         exchange.client.onLeave(nil)
         recordFromSprite(
             text, exchange.head, exchange.client.address, status: exchange.status?.code ?? 0,
-            bytesOut: exchange.bytesOut, since: start, time: time, id: exchange.id)
+            bytesOut: exchange.bytesOut, since: start, time: time, id: exchange.id, trace: trace, parent: parent)
         logger.debug(
             "request to a sprite",
             metadata: [

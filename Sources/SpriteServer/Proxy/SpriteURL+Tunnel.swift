@@ -25,9 +25,12 @@ struct AnsweredUpgrade: Sendable {
 extension APIService {
     /// Asks the service behind a sprite's URL for a WebSocket, with the client's own handshake.
     func decideTunnel(_ head: HTTPRequestHead, _ text: String, _ channel: any Channel) async -> UpgradeDecision {
+        let (trace, parent) = TraceContext.of(head.headers)
         do {
             let (name, grant) = try await checkAccess(text, head)
-            let target = try await target(name, on: channel.eventLoop)
+            let target = try await TraceContext.$current.withValue(trace) {
+                try await self.target(name, on: channel.eventLoop)
+            }
             let outgoing = forwarded(head, isUpgrade: true, client: channel.remoteAddress)
             try await target.connection.write(.head(outgoing), .end(nil))
             let parts = try await target.connection.next()
@@ -44,7 +47,7 @@ extension APIService {
                 if let grant { live.end(grant, connection.channel) }
                 recordFromSprite(
                     text, head, connection.channel.remoteAddress, status: answer.status.code, bytesIn: bytes.in,
-                    bytesOut: bytes.out, since: start, time: time, id: nil)
+                    bytesOut: bytes.out, since: start, time: time, id: nil, trace: trace, parent: parent)
             }
         } catch {
             return .refuse(error)

@@ -44,7 +44,9 @@ extension APIService {
                     await TraceContext.$current.withValue(trace) { await serve(connection, requestID) }
                 }
                 live.end(grant, connection.channel)
-                record(call, status: 101, bytesOut: nil, errorCode: nil, since: start)
+                let bytes = connection.traffic.total
+                record(
+                    call, status: 101, bytesIn: bytes.in, bytesOut: bytes.out, errorCode: nil, since: start)
                 log(method: head.method, path: target.path, status: 101, id: requestID, since: start)
             }
         } catch {

@@ -2,6 +2,7 @@
 // Part of sprite-env.
 
 import NIOCore
+import Synchronization
 
 typealias WebSocketChannel = NIOAsyncChannel<WebSocketMessage, WebSocketOutput>
 
@@ -10,6 +11,16 @@ struct WebSocketConnection: Sendable {
     let inbound: NIOAsyncChannelInboundStream<WebSocketMessage>
     let outbound: NIOAsyncChannelOutboundWriter<WebSocketOutput>
     let channel: any Channel
+    let traffic: WebSocketTraffic
+}
+
+/// How many bytes of messages went through, without frames' headers.
+final class WebSocketTraffic: Sendable {
+    private let bytes = Mutex((in: 0, out: 0))
+
+    func received(_ count: Int) { bytes.withLock { $0.in += count } }
+    func sent(_ count: Int) { bytes.withLock { $0.out += count } }
+    var total: (in: Int, out: Int) { bytes.withLock { $0 } }
 }
 
 /// What a client sends.

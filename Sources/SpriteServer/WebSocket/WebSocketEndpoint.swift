@@ -32,7 +32,10 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
     private var deadline: Scheduled<Void>?
     private var isInPipeline = false
 
-    init(timing: APIServerConfiguration.Timing) {
+    private let traffic: WebSocketTraffic
+
+    init(timing: APIServerConfiguration.Timing, traffic: WebSocketTraffic) {
+        self.traffic = traffic
         keepaliveInterval = TimeAmount(timing.keepalive)
         closeByClientTimeout = TimeAmount(timing.closeByClient)
         closeHandshakeTimeout = TimeAmount(timing.closeHandshake)
@@ -70,6 +73,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         }
         var data = frame.data
         data.unmask(maskKey)
+        if !frame.opcode.isControlOpcode { traffic.received(data.readableBytes) }
         switch frame.opcode {
         case .ping: answerPing(data, context: context)
         case .pong: break
@@ -305,6 +309,7 @@ final class WebSocketEndpoint: ChannelDuplexHandler {
         promise: EventLoopPromise<Void>?
     ) {
         let length = payload.readableBytes + (prefix == nil ? 0 : 1)
+        if !opcode.isControlOpcode { traffic.sent(length) }
         let copiesPayload = payload.readableBytes <= 4096
         var header = context.channel.allocator.buffer(capacity: 11 + (copiesPayload ? payload.readableBytes : 0))
         header.writeInteger(0x80 | UInt8(webSocketOpcode: opcode))

@@ -29,16 +29,24 @@ struct TraceCommand: AsyncParsableCommand {
             // What a client made up may run in circles.
             guard shown.insert(span.spanID).inserted, depth < 50 else { return }
             let offset = Double((API.TimeText.nanoseconds(span.start) ?? begin) - begin) / 1e6
-            let failure = span.error.map { "  ✗ \($0)" } ?? ""
+            var text = span.name
+            if case .text(let subject) = span.attributes?["subject"] { text += " \(subject)" }
+            if let error = span.error { text += "  ✗ \(error)" }
             lines.append(
-                (offset, span.durationMilliseconds, String(repeating: "  ", count: depth) + span.name + failure))
-            for child in children[span.spanID] ?? [] { show(child, depth + 1) }
+                (offset, span.durationMilliseconds, String(repeating: "  ", count: depth) + text))
+            for child in begun(children[span.spanID]) { show(child, depth + 1) }
         }
-        for root in children[""] ?? [] { show(root, 0) }
+        for root in begun(children[""]) { show(root, 0) }
         for line in lines {
             try printLine(
                 "\(milliseconds(line.offset)) \(milliseconds(line.duration)) ms  \(Table.printable(line.text))")
         }
+    }
+
+    /// In the order in which they began; they are recorded as they end.
+    private func begun(_ spans: [API.Span]?) -> [API.Span] {
+        func start(_ span: API.Span) -> Int64 { API.TimeText.nanoseconds(span.start) ?? 0 }
+        return (spans ?? []).sorted { start($0) < start($1) }
     }
 
     private func milliseconds(_ value: Double) -> String {
