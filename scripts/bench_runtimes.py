@@ -231,7 +231,8 @@ def measure_warm(host: Host, table: Table, programs: list[Program], rounds: int)
     sprites = {"layer": host.sprite(), "disk": host.sprite()}
     # A change of each file's time makes overlayfs copy it up, and nothing else.
     copy = "find /usr /opt /etc /var/lib -xdev -type f -print0 | xargs -0 -n 500 touch -c -a -r / 2>/dev/null; true"
-    assert run(host.api, sprites["disk"], "sudo", "sh", "-c", copy).code == 0
+    # It copies gigabytes.
+    assert run(host.api, sprites["disk"], "sudo", "sh", "-c", copy, timeout=1800).code == 0
     for program in programs:
         commands = {kind: prepare(host, sprite, program) for kind, sprite in sprites.items()}
         times: dict[str, list[float]] = {kind: [] for kind in sprites}

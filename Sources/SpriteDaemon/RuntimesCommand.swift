@@ -153,11 +153,25 @@ struct RuntimesDiff: ParsableCommand {
 struct RuntimesCollect: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "gc", abstract: "Remove versions that nobody uses, and objects that no version needs.",
-        discussion: "The newest version of each name, those in use for new sprites, and those of any sprite stay.")
+        discussion: """
+            Here, the newest version of each name, those in use for new sprites, and those of any sprite stay. At a store \
+            that layers were published to, the newest ones stay: who pulled an older one can read only what is cached.
+            """)
 
     @OptionGroup var options: LayerOptions
+    @Option(help: "Collect at this store instead: an absolute path, or s3://BUCKET/PREFIX.")
+    var at: String?
+    @Option(help: "The S3 server, such as http://HOST:PORT. (default: Amazon's)")
+    var endpoint: String?
+    @Option(help: "With --at: how many versions of each name stay.")
+    var keep = 3
 
     func run() throws {
+        if let at {
+            let result = try options.store().collect(at: StoreAddress(at, endpoint: endpoint), keep: keep)
+            for version in result.versions { say("removed \(version)") }
+            return say("\(result.objects) objects removed at \(at)")
+        }
         let registry = try Registry(path: options.data.names().registryPath)
         let result = try options.store().collect { try registry.runtimesInUse() }
         for version in result.versions { say("removed \(version)") }

@@ -11,6 +11,7 @@ extension LayerStore {
         package var copiedObjects = 0
         package var copiedBytes: UInt64 = 0
         package var skippedObjects = 0
+        package var deletedObjects = 0
     }
 
     /// Copies a layer to another store: first the objects that are not there yet, then what refers to them.
@@ -31,12 +32,7 @@ extension LayerStore {
             // Links, so that a store that holds other layers as well sends only what this one needs.
             let scratch = try scratch()
             for key in try objects(id) {
-                let parts = key.split(separator: "/").dropLast().map(String.init)
-                var parent = scratch
-                for part in parts {
-                    parent += "/\(part)"
-                    if mkdir(parent, 0o700) != 0, errno != EEXIST { throw SystemError(errno, "make \(parent)") }
-                }
+                try makeFolders(above: key, in: scratch)
                 guard link("\(address.path)/\(key)", "\(scratch)/\(key)") == 0 else {
                     throw SpriteError(
                         .internalError,
@@ -99,7 +95,7 @@ extension LayerStore {
         }
     }
 
-    private func readInfo(_ path: String) throws -> LayerInfo {
+    func readInfo(_ path: String) throws -> LayerInfo {
         do {
             return try LayerInfo(file: path)
         } catch {
@@ -111,11 +107,19 @@ extension LayerStore {
         SpriteError(.notFound, "cannot pull \(text): there is no such layer at \(source)")
     }
 
-    private func fetch(_ source: StoreAddress, _ under: String, _ target: String, _ options: [String]) throws {
+    func fetch(_ source: StoreAddress, _ under: String, _ target: String, _ options: [String]) throws {
         let (url, more) = source.location(under)
         try makeFolder(String(target.dropLast()))
         if source.isFolder, access(url, F_OK) != 0 { return }
         _ = try synchronize(url, target, more + options, source, verb: "pull")
+    }
+
+    func makeFolders(above key: String, in folder: String) throws {
+        var parent = folder
+        for part in key.split(separator: "/").dropLast() {
+            parent += "/\(part)"
+            if mkdir(parent, 0o700) != 0, errno != EEXIST { throw SystemError(errno, "make \(parent)") }
+        }
     }
 
     private func copy(
@@ -126,7 +130,7 @@ extension LayerStore {
             folder, url, options + (force ? ["--force-update"] : []), target, verb: "publish \(id)")
     }
 
-    private func synchronize(
+    func synchronize(
         _ from: String, _ to: String, _ options: [String], _ store: StoreAddress, verb: String
     ) throws -> Transfer {
         let output: ToolOutput
@@ -141,8 +145,9 @@ extension LayerStore {
         // `Found: 9, skipped: 2 (1.2 MiB), copied: 7 (3.4 MiB)`, in bytes if it says so.
         var transfer = Transfer()
         let words = (output.standardError + output.standardOutput).split { " ,:()\n\r".contains($0) }.map(String.init)
-        for (index, word) in words.enumerated() where index + 2 < words.count {
+        for (index, word) in words.enumerated() where index + 1 < words.count {
             if word == "copied" { transfer.copiedObjects = Int(words[index + 1]) ?? transfer.copiedObjects }
+            if word == "deleted" { transfer.deletedObjects = Int(words[index + 1]) ?? transfer.deletedObjects }
             if word == "skipped" { transfer.skippedObjects = Int(words[index + 1]) ?? transfer.skippedObjects }
         }
         return transfer

@@ -4,6 +4,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -163,8 +164,25 @@ def test_a_sprite_without_a_layer_has_none(layered: Daemon, api: Api) -> None:
         assert refused.value.status == status, (wish, refused.value.text)
 
 
+def check_collection(layered: Daemon, versions: list[str], store: Path | None, place: list[str]) -> None:
+    """Publishes two versions, collects until one is left, and reads that one."""
+    old, new = versions
+    for version in versions:
+        layered.tool("runtimes", "publish", version, "--to", *place)
+    assert "0 objects removed" in layered.tool("runtimes", "gc", "--at", *place)
+    with pytest.raises(AssertionError, match="keep 1 or more"):
+        layered.tool("runtimes", "gc", "--at", *place, "--keep", "0")
+    said = layered.tool("runtimes", "gc", "--at", *place, "--keep", "1")
+    assert f"removed {old}\n" in said and new not in said and re.search(r"^[1-9]\d* objects removed", said, re.M), said
+    assert "0 objects removed" in layered.tool("runtimes", "gc", "--at", *place, "--keep", "1")
+    if store:
+        assert not (store / "layers/small" / old.split("@")[1] / "layer.json").exists()
+        needed = (store / "layers/small" / new.split("@")[1] / "objects").read_text().split()
+        assert sorted(str(path.relative_to(store)) for path in (store / "chunks").rglob("*") if path.is_file()) == sorted(needed)
+
+
 def test_the_same_recipe_makes_the_same_version_and_a_change_few_objects(
-    layered: Daemon, api: Api, tmp_path: Path
+    layered: Daemon, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chunks = layered.data_directory / "runtimes/store/chunks"
     objects = {path.name for path in chunks.rglob("*") if path.is_file()}
@@ -181,6 +199,18 @@ def test_the_same_recipe_makes_the_same_version_and_a_change_few_objects(
     added = {path.name for path in chunks.rglob("*") if path.is_file()} - objects
     # The slice with the changed file, and that with the package manager's own records at most.
     assert 1 <= len(added) <= 3, added
+    check_collection(layered, [first, second], tmp_path / "published", [str(tmp_path / "published")])
+    s3 = ObjectStore(tmp_path / "s3")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        s3.start()
+        s3.make_bucket("layers")
+        with pytest.raises(AssertionError, match="there are no layers at s3://layers/some/where"):
+            layered.tool("runtimes", "gc", "--at", "s3://layers/some/where", "--endpoint", s3.endpoint)
+        check_collection(layered, [first, second], None, ["s3://layers/some/where", "--endpoint", s3.endpoint])
+    finally:
+        s3.stop()
 
     layered.tool("runtimes", "use", second)
     assert api.create("new")["runtimes"] == second
