@@ -97,7 +97,8 @@ extension Bench {
             window.until = Timestamp(nanoseconds: end.nanoseconds - (5 * 24 - 1) * 3_600_000_000_000)
             try await row("journal: an hour of \(kind.text)", journal, window, limit: 1000, bar: 50) { $0 >= 1 }
         }
-        let size = try fileSize(path)
+        // What is still in the log takes disk as well.
+        let size = try fileSize(path) + fileSize("\(path)-wal")
         let text = try await journal.query("SELECT sum(bytes) FROM sprites", rowsMax: 1)
         guard case .integer(let counted)? = text.rows.first?.first else { throw BenchFailure("there is no text") }
         let count = try await journal.query(

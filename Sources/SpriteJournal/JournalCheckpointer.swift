@@ -40,7 +40,11 @@ final class JournalCheckpointer: Sendable {
         }
         guard isFirst else { return }
         queue.async { [self] in
-            let mustFinish = (try? run()) ?? false
+            var mustFinish = false
+            do { mustFinish = try run() } catch {
+                // Whatever the reason is, writing shows it as well; the next pass begins with a new connection.
+                connection = nil
+            }
             state.withLock { $0 = State(isRunning: false, mustFinish: mustFinish) }
         }
     }
@@ -57,7 +61,12 @@ final class JournalCheckpointer: Sendable {
     func stop() { queue.sync { connection = nil } }
 
     private func run() throws -> Bool {
-        if connection == nil { connection = try Connection(path: path, readOnly: false) }
+        if connection == nil {
+            let opened = try Connection(path: path, readOnly: false)
+            // One that has read nothing yet does not know that there is a log, and has nothing to move.
+            _ = try opened.number("PRAGMA user_version")
+            connection = opened
+        }
         guard let connection else { return false }
         var (before, came): (Int32, Int32) = (0, 0)
         for _ in 0..<Self.passesMax {
