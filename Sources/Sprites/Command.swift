@@ -123,8 +123,8 @@ extension Command {
                     do {
                         try await running.write(input)
                         running.closeInput()
-                    } catch let error as SpritesError where error.code == .commandEnded {
-                        // It ended without reading all of it, as `head` does.
+                    } catch let error as SpritesError where [.commandEnded, .connectionLost].contains(error.code) {
+                        // It ended without reading all of it, as `head` does; a lost connection is told below.
                     }
                 }
             }

@@ -73,6 +73,15 @@ final class ExecState: Sendable {
     func finish(_ ending: Ending) {
         let resumptions = storage.withLockedValue { storage -> (() -> Void)? in
             guard storage.ending == nil else { return nil }
+            var ending = ending
+            // Whoever hears of a lost connection, a reader of output or who waits for the end, hears which session it was.
+            if let session = storage.greeting?.sessionID, !session.isEmpty,
+                case .failed(var lost as SpritesError) = ending, lost.code == .connectionLost
+            {
+                lost.sessionID = session
+                lost.mayBeRunning = true
+                ending = .failed(lost)
+            }
             storage.ending = ending
             let reader = storage.reader
             let waiters = storage.endWaiters.values
@@ -81,7 +90,7 @@ final class ExecState: Sendable {
             storage.endWaiters = [:]
             storage.greetingWaiter = nil
             storage.resumeReading = nil
-            return {
+            return { [ending] in
                 reader?.resume()
                 for waiter in waiters { waiter.resume(returning: ending) }
                 greetingWaiter?.resume(throwing: Self.error(ending))
@@ -110,6 +119,13 @@ final class ExecState: Sendable {
 
     /// What the server's first message told, once it is there.
     var known: Greeting? { storage.withLockedValue { $0.greeting } }
+    /// Why its connection was lost, if it was.
+    var lost: SpritesError? {
+        guard case .failed(let error as SpritesError) = storage.withLockedValue({ $0.ending }),
+            error.code == .connectionLost
+        else { return nil }
+        return error
+    }
     var hasEnded: Bool { storage.withLockedValue { $0.ending != nil } }
     var isPaused: Bool { storage.withLockedValue { $0.isPaused } }
 

@@ -27,12 +27,38 @@ struct HTTPTransport: Sendable {
         var body: ByteBuffer
     }
 
-    /// Sends a request and reads the answer whole.
+    /// How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all.
+    private static let readWaits: [Duration] = [
+        .milliseconds(100), .milliseconds(200), .milliseconds(400), .milliseconds(800), .milliseconds(1500),
+        .seconds(2), .seconds(2), .seconds(2),
+    ]
+
+    /// Sends a request and reads the answer whole. A read whose connection was lost is tried again for some seconds.
     ///
     /// - Throws: ``SpritesError``; any status of 400 and above is one.
     func send(
         _ method: HTTPMethod, _ path: String, body: [UInt8]? = nil, type: String = "application/json",
         timeout: Duration
+    ) async throws -> Answer {
+        guard method == .GET else { return try await sendOnce(method, path, body, type, timeout) }
+        var wasLost = false
+        for wait in Self.readWaits {
+            do {
+                return try await sendOnce(method, path, body, type, timeout)
+            } catch let error as SpritesError
+                where [.connectionLost, .cannotConnect, .unavailable].contains(error.code)
+            {
+                // A server that was never there is told at once.
+                wasLost = wasLost || error.code == .connectionLost
+                guard wasLost else { throw error }
+            }
+            try await Task.sleep(for: wait)
+        }
+        return try await sendOnce(method, path, body, type, timeout)
+    }
+
+    private func sendOnce(
+        _ method: HTTPMethod, _ path: String, _ body: [UInt8]?, _ type: String, _ timeout: Duration
     ) async throws -> Answer {
         try await mapped(method, path) {
             let response = try await client.execute(request(method, path, body, type), deadline: deadline(timeout))
@@ -135,7 +161,9 @@ struct HTTPTransport: Sendable {
             throw failure.error
         } catch {
             if Task.isCancelled { throw CancellationError() }
-            let error = connectionError(error, address: address)
+            var error = connectionError(error, address: address)
+            // A read has changed nothing, whatever became of it.
+            if error.code == .connectionLost { error.mayBeRunning = method != .GET }
             onRequest?(requestLine("\(method)", path, "\(error.status ?? 0) \(error.code.rawValue)", since: start))
             throw error
         }

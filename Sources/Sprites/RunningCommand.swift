@@ -144,7 +144,7 @@ public final class RunningCommand: Sendable {
 
     /// Writes to its standard input; suspends while the connection takes no more.
     ///
-    /// - Throws: ``SpritesError`` with `.commandEnded` if it has ended.
+    /// - Throws: ``SpritesError`` with `.commandEnded` if it has ended, `.connectionLost` if that is not known.
     public func write(_ bytes: [UInt8]) async throws {
         for start in stride(from: 0, to: bytes.count, by: Self.inputMessageBytesMax) {
             try await write(bytes[start..<min(start + Self.inputMessageBytesMax, bytes.count)])
@@ -167,7 +167,9 @@ public final class RunningCommand: Sendable {
         }
     }
 
-    private var ended: SpritesError { SpritesError(.commandEnded, "cannot write input: the command has ended") }
+    private var ended: SpritesError {
+        state.lost ?? SpritesError(.commandEnded, "cannot write input: the command has ended")
+    }
 
     /// Ends its standard input; with a terminal sends what Ctrl-D does.
     public func closeInput() {
@@ -189,7 +191,9 @@ public final class RunningCommand: Sendable {
         guard name.utf8.allSatisfy({ ($0 >= 0x41 && $0 <= 0x5A) || ($0 >= 0x30 && $0 <= 0x39) }) else {
             throw SpritesError(.invalidRequest, "cannot signal: '\(name)' is no signal; use a name such as TERM")
         }
-        guard !state.hasEnded else { throw SpritesError(.commandEnded, "cannot signal: the command has ended") }
+        guard !state.hasEnded else {
+            throw state.lost ?? SpritesError(.commandEnded, "cannot signal: the command has ended")
+        }
         send(.text, ByteBuffer(string: #"{"type":"signal","signal":"\#(name)"}"#))
     }
 

@@ -23,6 +23,7 @@ extension Sprite {
         var cursor: String?
         var wait = Self.waitMin
         var failures = 0
+        var wasThere = false
         while true {
             do {
                 var query = API.Query(items)
@@ -40,7 +41,8 @@ extension Sprite {
             {
                 // Nothing was given yet if there is no cursor: the same question again loses nothing, if the server
                 // was there.
-                if cursor == nil, error.code != .connectionLost { throw error }
+                wasThere = wasThere || cursor != nil || error.code == .connectionLost
+                guard wasThere else { throw error }
                 failures += 1
             }
             // The server ends a stream when it stops; the next one goes on behind the last record.

@@ -185,6 +185,15 @@ func (c *Client) do(
 ) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)
 	defer cancel()
+	if method == "GET" {
+		return c.read(ctx, path, query)
+	}
+	return c.once(ctx, method, path, query, contentType, body)
+}
+
+func (c *Client) once(
+	ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader,
+) ([]byte, error) {
 	response, err := c.send(ctx, method, path, query, contentType, body)
 	if err != nil {
 		return nil, err
@@ -195,6 +204,35 @@ func (c *Client) do(
 		return nil, c.told(ctx, err, method, path)
 	}
 	return text, nil
+}
+
+// How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all.
+var readWaits = []time.Duration{
+	100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond,
+	1500 * time.Millisecond, 2 * time.Second, 2 * time.Second, 2 * time.Second,
+}
+
+// read reads the whole body of the answer of a GET. When the connection is lost it asks again, for some seconds.
+func (c *Client) read(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	wasLost := false
+	for attempt := 0; ; attempt++ {
+		text, err := c.once(ctx, "GET", path, query, "", nil)
+		// A server that was never there is told at once.
+		wasLost = wasLost || errors.Is(err, ConnectionLost)
+		if err == nil || !wasLost || !isPassing(err) || attempt == len(readWaits) {
+			return text, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, c.contextError(ctx, "GET "+path)
+		case <-time.After(readWaits[attempt]):
+		}
+	}
+}
+
+// isPassing says whether an error is about the way to the server, or a server that is not there yet.
+func isPassing(err error) bool {
+	return errors.Is(err, ConnectionLost) || errors.Is(err, CannotConnect) || errors.Is(err, Unavailable)
 }
 
 // call sends and receives JSON; either may be nil.

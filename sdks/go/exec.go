@@ -320,6 +320,9 @@ func (e *execution) running() error {
 	defer e.lock.Unlock()
 	// Also because the connection may already serve another command.
 	if e.released || e.exitCode >= 0 {
+		if lost := asError(e.err); lost != nil && lost.Code == ConnectionLost {
+			return lost
+		}
 		return failure(CommandEnded, "the command has ended")
 	}
 	return nil

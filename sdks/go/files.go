@@ -68,12 +68,7 @@ func (f *Files) post(ctx context.Context, verb string, body map[string]any) erro
 
 // Read gives the content of a file.
 func (f *Files) Read(ctx context.Context, path string) ([]byte, error) {
-	reader, err := f.Open(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	defer reader.Close()
-	return io.ReadAll(reader)
+	return f.sprite.client.read(ctx, f.sprite.path()+"/fs/read", f.query(path))
 }
 
 // Open gives the content of a file as a stream; one that breaks off ends with an error.

@@ -342,7 +342,7 @@ func (s *Sprite) logs(ctx context.Context, options LogOptions, each func(Event) 
 		}
 		cursor, more = page.Next, page.HasMore && page.Next != ""
 	}
-	wait, failures := 100*time.Millisecond, 0
+	wait, failures, wasThere := 100*time.Millisecond, 0, false
 	for options.Follow {
 		err := s.client.lines(ctx, "GET", path, query("follow", "true"), nil, func(raw map[string]any) error {
 			wait, failures = 100*time.Millisecond, 0
@@ -355,10 +355,9 @@ func (s *Sprite) logs(ctx context.Context, options LogOptions, each func(Event) 
 			}
 			return each(eventOf(raw))
 		})
-		isPassing := errors.Is(err, ConnectionLost) || errors.Is(err, CannotConnect) || errors.Is(err, Unavailable)
 		// Nothing was given yet if there is no cursor: the same question again loses nothing, if the server was there.
-		isFirst := cursor == "" && !errors.Is(err, ConnectionLost)
-		if failures++; err != nil && (!isPassing || isFirst || failures > 20) {
+		wasThere = wasThere || cursor != "" || errors.Is(err, ConnectionLost)
+		if failures++; err != nil && (!isPassing(err) || !wasThere || failures > 20) {
 			return err
 		}
 		// The server ends a stream when it stops; the next one goes on behind the last record.

@@ -4,6 +4,7 @@
 
 import hashlib
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,22 @@ def numbers() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def act(daemon: Daemon, action: str) -> None:
+    """What a vector does with the daemon; "die at" is about its next start, at a moment that FaultPoint names."""
+    if action.startswith("die at "):
+        daemon.kill()
+        daemon.start(environment={"SPRITED_FAULT_POINT": action.removeprefix("die at ")})
+    elif action == "pause":
+        os.kill(daemon.pid, signal.SIGSTOP)
+    elif action == "start":
+        # Where it is to die by itself, a client may know before us.
+        assert daemon.process is not None
+        daemon.process.wait(timeout=10)
+        daemon.start()
+    else:
+        {"kill": daemon.kill, "restart": daemon.restart}[action]()
+
+
 # A full run is quiet for as long as the others may take.
 @pytest.mark.timeout(900)
 def test_vector(
@@ -58,7 +75,7 @@ def test_vector(
                 socket.create_connection(("127.0.0.1", int(names["local_port"])), timeout=10)
         else:
             assert sdk_daemon is not None
-            {"kill": sdk_daemon.kill, "start": sdk_daemon.start, "restart": sdk_daemon.restart}[action]()
+            act(sdk_daemon, action)
 
     for name, content in vector.get("files", {}).items():
         path = folder / name

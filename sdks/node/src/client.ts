@@ -192,7 +192,7 @@ export class Sprite {
       cursor = page.next_cursor;
       more = page.has_more && cursor !== undefined;
     }
-    for (let wait = 100, failures = 0; follow; wait = Math.min(wait * 2, 2000)) {
+    for (let wait = 100, failures = 0, wasThere = false; follow; wait = Math.min(wait * 2, 2000)) {
       try {
         for await (const raw of this.client.transport.lines("GET", path, { query: query("follow", "true") })) {
           wait = 100;
@@ -204,8 +204,8 @@ export class Sprite {
       } catch (error) {
         const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
         // Without a cursor nothing was given yet: the same question again loses nothing, if the server was there.
-        const isFirst = !cursor && !(error instanceof ConnectionLost);
-        if (!isPassing || isFirst || ++failures > 20) throw error;
+        wasThere ||= !!cursor || error instanceof ConnectionLost;
+        if (!isPassing || !wasThere || ++failures > 20) throw error;
       }
       // The server ends a stream when it stops; the next one goes on behind the last record.
       await new Promise((resolve) => setTimeout(resolve, wait));

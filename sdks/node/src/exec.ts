@@ -67,6 +67,8 @@ export class Exec {
   private reject!: (error: Error) => void;
   private timers: ReturnType<typeof setTimeout>[] = [];
   private released = false;
+  /** Why the connection ended, if it ended before the exit code came. */
+  private loss?: Close;
   private signalled = false;
   private onAbort?: () => void;
 
@@ -198,6 +200,7 @@ export class Exec {
   }
 
   private lost(close: Close): ConnectionLost {
+    this.loss = close;
     const why = close.code === 1006 ? "without a close" : `${close.code} ${close.reason}`.trim();
     const where = this.sessionId ? `, session ${this.sessionId}` : "";
     const error = new ConnectionLost(`the connection ended before the command's exit code (${why})${where}`, {
@@ -234,6 +237,7 @@ export class Exec {
 
   private checkRunning(): void {
     // Also because the connection may already serve another command.
+    if (this.exitCode === undefined && this.loss) throw this.lost(this.loss);
     if (this.released || this.exitCode !== undefined) throw new CommandEnded("the command has ended");
   }
 }

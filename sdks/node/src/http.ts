@@ -4,7 +4,7 @@
 import * as http from "node:http";
 import { Readable } from "node:stream";
 import { dial, DialOptions } from "./dial.js";
-import { CannotConnect, ConnectionLost, fromResponse, InvalidRequest, InvalidResponse, SpriteError, Timeout, Unauthorized } from "./errors.js";
+import { CannotConnect, ConnectionLost, fromResponse, InvalidRequest, InvalidResponse, SpriteError, Timeout, Unauthorized, Unavailable } from "./errors.js";
 import { WebSocketConnection } from "./websocket.js";
 
 export const version = "0.1.0";
@@ -39,6 +39,9 @@ interface Request {
   content?: Content;
   timeout?: number;
 }
+
+/** How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all. */
+const readWaits = [100, 200, 400, 800, 1500, 2000, 2000, 2000];
 
 /** A path segment. */
 export const segment = encodeURIComponent;
@@ -141,14 +144,19 @@ export class Transport {
     if (!response.complete) throw this.told(new Error("it ended too early"), method, path);
   }
 
-  /** The body of a successful answer. Reads are tried again once when a kept connection was dead. */
+  /** The body of a successful answer. A read whose connection was lost is tried again for some seconds. */
   async request(method: string, path: string, request: Request = {}): Promise<Buffer> {
-    for (let attempt = 1; ; attempt++) {
+    let wasLost = false;
+    for (let attempt = 0; ; attempt++) {
       try {
         return await this.body(await this.open(method, path, request), method, path);
       } catch (error) {
-        if (!(error instanceof ConnectionLost) || method !== "GET" || attempt === 2) throw error;
+        // A server that was never there is told at once.
+        wasLost ||= error instanceof ConnectionLost;
+        const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
+        if (method !== "GET" || !isPassing || !wasLost || attempt === readWaits.length) throw error;
       }
+      await new Promise((resolve) => setTimeout(resolve, readWaits[attempt]));
     }
   }
 

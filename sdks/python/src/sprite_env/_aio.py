@@ -215,7 +215,7 @@ class AsyncSprite:
                 yield Event.of(raw)
             cursor = page.get("next_cursor")
             more = bool(page.get("has_more")) and cursor is not None
-        wait, failures = 0.1, 0
+        wait, failures, was_there = 0.1, 0, False
         while follow:
             query = [*filters.items(), ("follow", "true")] + ([("cursor", cursor)] if cursor else [])
             try:
@@ -228,8 +228,8 @@ class AsyncSprite:
             except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable) as error:
                 failures += 1
                 # Without a cursor nothing was given yet: asking again loses nothing, if the server was there.
-                is_first = cursor is None and not isinstance(error, errors.ConnectionLost)
-                if is_first or failures > 20:
+                was_there = was_there or cursor is not None or isinstance(error, errors.ConnectionLost)
+                if not was_there or failures > 20:
                     raise
             # The server ends a stream when it stops; the next one goes on behind the last record.
             await asyncio.sleep(wait)

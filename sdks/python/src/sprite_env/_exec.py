@@ -84,6 +84,8 @@ class Exec:
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._released = False
+        #: Why the connection ended, if it ended before the exit code came.
+        self._loss: ConnectionClosed | None = None
 
     @classmethod
     async def start(cls, pool: Pool, sprite: str, spec: Spec, stdin: bool) -> Exec:
@@ -221,6 +223,7 @@ class Exec:
         await self._release(keep=False)
 
     def _lost(self, failure: ConnectionClosed) -> errors.ConnectionLost:
+        self._loss = failure
         why = f"{failure.rcvd.code} {failure.rcvd.reason}".strip() if failure.rcvd else "without a close"
         where = f", session {self.session_id}" if self.session_id else ""
         lost = errors.ConnectionLost(
@@ -268,5 +271,7 @@ class Exec:
 
     def _check_running(self) -> None:
         # Also because the connection may already serve another command.
+        if self.exit_code is None and self._loss is not None:
+            raise self._lost(self._loss) from self._loss
         if self._released or self.exit_code is not None:
             raise errors.CommandEnded("the command has ended")

@@ -22,6 +22,8 @@ from . import errors
 
 VERSION = "0.1.0"
 Query = Iterable["tuple[str, str]"]
+#: How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all.
+READ_WAITS = (0.1, 0.2, 0.4, 0.8, 1.5, 2, 2, 2)
 Content = Union[bytes, Iterable[bytes], AsyncIterable[bytes]]
 
 
@@ -117,15 +119,19 @@ class Transport:
             await response.aclose()
 
     async def request(self, method: str, path: str, query: Query = (), **how: Any) -> bytes:
-        """The body of a successful answer. Reads are tried again once when a kept connection was dead."""
-        for attempt in (1, 2):
+        """The body of a successful answer. A read whose connection was lost is tried again for some seconds."""
+        waits, was_lost = iter(READ_WAITS), False
+        while True:
             try:
                 async with self.open(method, path, query, **how) as response:
                     return await response.aread()
-            except errors.ConnectionLost:
-                if method != "GET" or attempt == 2:
+            except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable) as error:
+                # A server that was never there is told at once.
+                was_lost = was_lost or isinstance(error, errors.ConnectionLost)
+                wait = next(waits, None)
+                if method != "GET" or not was_lost or wait is None:
                     raise
-        raise AssertionError("unreachable")
+            await asyncio.sleep(wait)
 
     async def json(self, method: str, path: str, query: Query = (), **how: Any) -> Any:
         body = await self.request(method, path, query, **how)
