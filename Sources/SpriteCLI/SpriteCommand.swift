@@ -23,7 +23,7 @@ struct SpriteCommand: AsyncParsableCommand {
             CommandGroup(
                 name: "Commands in a sprite",
                 subcommands: [Exec.self, Console.self, Attach.self, SessionsGroup.self, Proxy.self, Copy.self]),
-            CommandGroup(name: "Network", subcommands: [PolicyGroup.self]),
+            CommandGroup(name: "Network", subcommands: [PolicyGroup.self, SecretsGroup.self]),
             CommandGroup(
                 name: "Checkpoints",
                 subcommands: [CheckpointGroup.self, Restore.self, Diff.self, Race.self, Bisect.self]),

@@ -11,7 +11,7 @@ import SpriteServer
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
 /// "inside_users": "root,sprite", "runtimes_cache": "4G", "name_servers": "192.0.2.53",
-/// "open_networks": "10.1.0.0/16", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G",
+/// "open_networks": "10.1.0.0/16", "credential_broker": "on", "broker_upstream_ca": "/path/ca.pem", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G",
 /// "journal_output": "on", "journal_rate": "64M", "journal_rate_per_session": "32M"}`.
 /// Unknown keys are refused, so that a misspelt setting does not go unnoticed.
 struct Configuration: Sendable {
@@ -28,6 +28,10 @@ struct Configuration: Sendable {
     var nameServers: String?
     /// Private networks that sprites may use, separated by commas.
     var openNetworks: String?
+    /// `on` lets sprites have secrets that requests carry.
+    var credentialBroker: String?
+    /// Certificates that hosts of secrets may have besides the public ones.
+    var brokerUpstreamCertificates: String?
     var journalAge: String?
     var journalSize: String?
     var journalSizePerSprite: String?
@@ -53,6 +57,7 @@ struct Configuration: Sendable {
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
         "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
+        "credential_broker": \.credentialBroker, "broker_upstream_ca": \.brokerUpstreamCertificates,
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
         "journal_output": \.journalOutput, "journal_rate": \.journalRate,
         "journal_rate_per_session": \.journalRatePerSession, "otlp_endpoint": \.otlpEndpoint,

@@ -41,7 +41,8 @@ struct Parts: Sendable {
         let network = try BridgeNetwork(
             tag: names.tag, subnet: try settings.subnet.map(parseSubnet), runDirectory: names.runDirectory,
             nameServers: try list(settings.nameServers).map(parseNameServer),
-            openNetworks: try list(settings.openNetworks).map(parseSubnet), book: contactBook(journal, logger),
+            openNetworks: try list(settings.openNetworks).map(parseSubnet),
+            broker: try brokerSettings(settings, registry, journal, logger), book: contactBook(journal, logger),
             logger: logger)
         let sandboxes = try OCISandboxDriver(
             runtime: settings.runtime ?? "crun", tag: names.tag, runDirectory: names.runDirectory,
@@ -151,6 +152,26 @@ private func parseNameServer(_ text: String) throws -> String {
             "cannot use name server '\(text)': it must be an IPv4 address that is not on the loopback")
     }
     return text
+}
+
+/// Nil unless the operator enabled it.
+private func brokerSettings(
+    _ settings: Configuration, _ registry: Registry, _ journal: any JournalRecorder, _ logger: Logger
+) throws -> BrokerSettings? {
+    guard ["on", "off", nil].contains(settings.credentialBroker) else {
+        throw SpriteError(.invalidRequest, "cannot read credential_broker: write on or off")
+    }
+    guard settings.credentialBroker == "on" else { return nil }
+    return BrokerSettings(
+        upstreamCertificates: settings.brokerUpstreamCertificates,
+        onUse: { sprite, secret, time in
+            // Nobody waits for it: when a secret was last used is told to the minute.
+            Task {
+                do { try await registry.noteUse(sprite, secret: secret, at: time) } catch {
+                    logger.warning("cannot note the use of a secret", metadata: ["error": "\(error)"])
+                }
+            }
+        }, record: { journal.record($0) })
 }
 
 /// First contacts and refusals go to the journal; refusals show in the log as well.

@@ -71,6 +71,11 @@ struct ServeCommand: AsyncParsableCommand {
         help: "Sprites that may run or be frozen at once, such as 20, or off. (default: off)")
     var maxAwake: String?
 
+    @Flag(
+        name: .customLong("credential-broker"),
+        help: "Let sprites have secrets that their requests carry and that they cannot read.")
+    var credentialBroker = false
+
     @OptionGroup var access: AccessOptions
 
     func run() async throws {
@@ -167,6 +172,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.clientTimeout = clientTimeout ?? settings.clientTimeout
         settings.memoryReserve = memoryReserve ?? settings.memoryReserve
         settings.maxAwake = maxAwake ?? settings.maxAwake
+        if credentialBroker { settings.credentialBroker = "on" }
         access.merge(into: &settings)
         return settings
     }

@@ -150,6 +150,13 @@ package protocol NetworkDriver: Sendable {
     func apply(policy: String?, to address: String, of sprite: SpriteID) async throws
     /// Limits what the sprite with this address takes of the network, until the address is released; nil means no limit.
     func limit(_ address: String, bandwidthMbit: Int?, connections: Int?) async throws
+    /// Sends requests of the sprite with this address to the hosts of secrets through the daemon, until the address is
+    /// released; nil for none. In force when it returns; what used a secret that is gone is cut.
+    func broker(_ brokerage: Brokerage?, to address: String, of sprite: SpriteID) async throws
+    /// A new certificate authority; `.unsupported` where the operator did not enable brokering.
+    func makeAuthority(for sprite: SpriteName) async throws -> SpriteAuthority
+    /// Whether the operator enabled brokering.
+    var isBroker: Bool { get }
     /// What the sprite contacted and was refused since the daemon started.
     func contacts(_ sprite: SpriteID) async -> [NetworkContact]
     /// The sprite is gone for ever.
@@ -231,6 +238,8 @@ package protocol SandboxDriver: Sendable {
     func hideCheckpoint(_ sandbox: Sandbox, name: String) async throws
     /// Shows the network policy at `/.sprite/policy/network.json` inside.
     func showPolicy(_ id: SpriteID, _ text: String) async throws
+    /// Shows a certificate authority at ``BrokerEnvironment/certificatePath`` and beside it with the public ones.
+    func showAuthority(_ id: SpriteID, _ certificate: String) async throws
 }
 
 /// Talks to PID 1 of sandboxes and keeps the sessions.
@@ -239,6 +248,8 @@ package protocol SessionDriver: Sendable {
     func listen(_ sprite: SpriteID) throws -> Int32
     /// Connects to PID 1, of a new sandbox or of one that outlived the daemon, and takes its sessions over.
     func connect(_ sprite: SpriteID, setup: AgentSetup) async throws
+    /// What commands from now on have in their environment, under what the request gives.
+    func setEnvironment(_ sprite: SpriteID, _ environment: [String: String]) async
     /// The sandbox is gone: ends every session of it as `.lost`.
     func disconnect(_ sprite: SpriteID) async
     /// Asks the sprite's init system to stop its services and end; returns at once.
@@ -288,6 +299,14 @@ package protocol RegistryDriver: Sendable {
     func update(_ checkpoint: Checkpoint) async throws
     func policy(_ sprite: SpriteID, _ kind: PolicyKind) async throws -> String?
     func setPolicy(_ sprite: SpriteID, _ kind: PolicyKind, _ text: String?) async throws
+    func secrets(_ sprite: SpriteID) async throws -> [BrokeredSecret]
+    /// Adds a secret, or replaces the one of the same id.
+    func setSecret(_ sprite: SpriteID, _ secret: BrokeredSecret) async throws
+    /// False if there was none.
+    func removeSecret(_ sprite: SpriteID, _ id: String) async throws -> Bool
+    func noteUse(_ sprite: SpriteID, secret: String, at time: Timestamp) async throws
+    func authority(_ sprite: SpriteID) async throws -> SpriteAuthority?
+    func setAuthority(_ sprite: SpriteID, _ authority: SpriteAuthority) async throws
     func tasks(_ sprite: SpriteID) async throws -> [SpriteTask]
     func setTask(_ sprite: SpriteID, _ task: SpriteTask) async throws
     func removeTasks(_ sprite: SpriteID, _ names: [String]) async throws

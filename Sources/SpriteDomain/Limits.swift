@@ -75,6 +75,11 @@ package enum Limits {
     package static let taskNameBytesMax = 100
     /// Tasks that hold one sprite awake at once; an agent needs one.
     package static let tasksPerSpriteMax = 100
+    /// Secrets of one sprite: each adds a header to requests.
+    package static let secretsPerSpriteMax = 32
+    package static let secretIDBytesMax = 64
+    /// Servers take 8 KiB of a header's line and often less.
+    package static let secretBytesMax = 7168
     /// A task that nobody refreshes lets go after an hour at most: what forgot to end it must not cost for ever.
     package static let taskSecondsMax = 3600
     package static let taskSecondsDefault = 300

@@ -71,6 +71,16 @@ package protocol SpriteControl: Sendable {
     /// What the sprite contacted and was refused since the daemon started, oldest first.
     func networkContacts(_ name: SpriteName) async throws -> [NetworkContact]
 
+    /// Secrets by their ids, in order; their values are for the daemon only.
+    func secrets(_ name: SpriteName) async throws -> [BrokeredSecret]
+    /// Adds or replaces a secret; requests carry it when this returns.
+    ///
+    /// Throws `.unsupported` where the operator did not enable brokering, `.limitReached` over
+    /// `Limits.secretsPerSpriteMax`, `.conflict` if another secret has the same host and header.
+    func setSecret(_ name: SpriteName, _ secret: BrokeredSecret) async throws
+    /// No request carries it when this returns. Throws `.notFound`.
+    func removeSecret(_ name: SpriteName, _ id: String) async throws
+
     /// Wakes the sprite and keeps it awake until the returned use is ended.
     func use(_ name: SpriteName) async throws -> any SpriteUse
 

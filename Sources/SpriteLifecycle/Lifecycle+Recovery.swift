@@ -76,13 +76,15 @@ extension Lifecycle {
             try await drivers.network.apply(policy: policy, to: sandbox.address, of: sprite.id)
             try await drivers.network.limit(sandbox.address, sprite.limits)
             try await drivers.sandboxes.showPolicy(sprite.id, policy ?? #"{"rules":[]}"#)
+            let brokerage = try await drivers.broker(sprite.id, at: sandbox.address)
+            if let brokerage { try await drivers.sandboxes.showAuthority(sprite.id, brokerage.authority.certificate) }
             // A checkpoint may have been under way: nobody else lets the sprite go on, and frozen it cannot answer.
             try await drivers.sandboxes.thaw(sprite.id)
             try await drivers.sessions.connect(
                 sprite.id,
                 setup: AgentSetup(
                     hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
-                    environment: sprite.environment))
+                    environment: sprite.environment(brokerage)))
             await machine.adopt(sandbox)
             await drivers.inside.started(sprite.id, sprite.name)
         } catch {

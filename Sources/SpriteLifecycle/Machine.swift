@@ -458,11 +458,13 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         await undo.onFailure { await drivers.network.release(address: slot.address) }
         let sandbox: Sandbox
         let policy: String?
+        let brokerage: Brokerage?
         do {
             policy = try await restricted
             // Before anything inside can send a packet.
             try await drivers.network.apply(policy: policy, to: slot.address, of: sprite.id)
             try await drivers.network.limit(slot.address, sprite.limits)
+            brokerage = try await drivers.broker(sprite.id, at: slot.address)
             let socket = try drivers.sessions.listen(sprite.id)
             defer { drivers.closeSocket(socket) }
             await undo.onFailure { try? await drivers.sandboxes.destroy(sprite.id) }
@@ -482,13 +484,14 @@ func boot(_ sprite: Sprite, _ drivers: Drivers) async throws -> Sandbox {
         await undo.onFailure { await drivers.inside.stopping(sprite.id) }
         await drivers.inside.started(sprite.id, sprite.name)
         if let policy { try await drivers.sandboxes.showPolicy(sprite.id, policy) }
+        if let brokerage { try await drivers.sandboxes.showAuthority(sprite.id, brokerage.authority.certificate) }
         await undo.onFailure { await drivers.sessions.disconnect(sprite.id) }
         try await journal.span("agent.connect", sprite: sprite.id) {
             try await drivers.sessions.connect(
                 sprite.id,
                 setup: AgentSetup(
                     hostname: sprite.hostname ?? sprite.name.rawValue, nameServers: drivers.network.nameServers,
-                    environment: sprite.environment))
+                    environment: sprite.environment(brokerage)))
         }
         FaultPoint.bootConnected.reached()
         await drivers.storage.unmountRoot(sprite.id)

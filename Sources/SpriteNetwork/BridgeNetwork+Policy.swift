@@ -13,12 +13,16 @@ extension BridgeNetwork {
         let rules = try policy.flatMap { try NameRules(policy: $0) }
         // The usual case costs nothing.
         guard rules != nil || epochs[address] != nil else { return }
-        guard let rules, let policy else { return try await change(address, to: nil, opening: []) }
+        guard let rules, let policy else {
+            try await change(address, to: nil, opening: [])
+            return
+        }
         guard let nameGuard else { throw SpriteError(.unavailable, "cannot restrict the sprite: no network yet") }
         let epoch = number(of: policy, sprite, address)
         let kept = await nameGuard.restrict(address, rules, epoch: epoch)
         // Nobody meanwhile had it otherwise: a daemon before us put the same in force, and what is open stays open.
         guard epochs[address] != epoch else { return }
+        defer { broker?.review(address) }
         let lasting = rules.addresses.map { "\(mark(epoch)) . \($0)" }
         let passing = kept.filter { !rules.addresses.contains($0.address) }
             .map { "\(mark(epoch)) . \($0.address) timeout \($0.seconds)s" }

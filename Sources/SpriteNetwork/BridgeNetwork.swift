@@ -33,6 +33,10 @@ package actor BridgeNetwork: NetworkDriver {
     /// How many slots to keep ready; grows when they run out and falls back when they do not.
     private var target = slotsReadyMin
     private(set) var nameGuard: NameGuard?
+    let brokerSettings: BrokerSettings?
+    private(set) var broker: Broker?
+    /// Sprites with secrets, as the kernel has them.
+    var brokered: Set<IPv4Address> = []
     private var packetLog: PacketLog?
     /// Private networks that sprites may use.
     let opened: OpenNetworks
@@ -46,9 +50,10 @@ package actor BridgeNetwork: NetworkDriver {
     ///   - subnet: At most 4096 addresses; nil to choose a free one.
     ///   - nameServers: IPv4 addresses of name servers; empty to use the host's.
     ///   - openNetworks: Private networks that sprites may use all the same.
+    ///   - broker: Nil where the operator wants no secrets to be brokered.
     package init(
         tag: String, subnet: Subnet? = nil, runDirectory: String, nameServers: [String] = [],
-        openNetworks: [Subnet] = [], book: ContactBook = ContactBook(), logger: Logger
+        openNetworks: [Subnet] = [], broker: BrokerSettings? = nil, book: ContactBook = ContactBook(), logger: Logger
     ) throws {
         let isPlain = tag.utf8.allSatisfy {
             (0x30...0x39).contains($0) || (0x61...0x7A).contains($0)
@@ -68,6 +73,7 @@ package actor BridgeNetwork: NetworkDriver {
         wanted = subnet
         ownNameServers = nameServers
         opened = OpenNetworks(openNetworks)
+        brokerSettings = broker
         self.book = book
         self.runDirectory = runDirectory
         self.logger = logger
@@ -95,8 +101,12 @@ package actor BridgeNetwork: NetworkDriver {
                 logger: logger, isOpen: { opened.allows($0) })
             self.nameGuard = nameGuard
             await nameGuard.start()
+            if let brokerSettings {
+                broker = try await Broker.start(
+                    gateway: plan.subnet.gateway, settings: brokerSettings, names: nameGuard, logger: logger)
+            }
             let firewall = plan.firewall(
-                nameServers: nameServers, opened: opened.networks, guardPort: nameGuard.port,
+                nameServers: nameServers, opened: opened.networks, guardPort: nameGuard.port, brokerPort: broker?.port,
                 logGroup: packetLog.group)
             epochs = try await blocking {
                 try plan.load(firewall)
@@ -130,6 +140,7 @@ package actor BridgeNetwork: NetworkDriver {
     package func release(address: String) async {
         guard let plan, let address = IPv4Address(address), let offset = plan.subnet.offset(of: address) else { return }
         // Before anybody else gets the address.
+        await liftBrokerage(address)
         await liftPolicy(address)
         await liftLimits(address)
         used.remove(offset)
@@ -146,6 +157,7 @@ package actor BridgeNetwork: NetworkDriver {
         for slot in ready { handedOver(slot) }
         ready.removeAll()
         await nameGuard?.stop()
+        broker?.stop()
         packetLog?.close()
         guard removeEverything, let plan else { return }
         let logger = logger

@@ -18,6 +18,8 @@ struct Firewall: Sendable {
     var opened: [Subnet]
     /// Where the daemon answers questions for names; nil leaves restricted sprites without names.
     var guardPort: Int?
+    /// Where the daemon takes requests that carry secrets; nil where the operator wants none of it.
+    var brokerPort: Int?
     /// The packet log's group.
     var logGroup: UInt16
 
@@ -40,12 +42,15 @@ struct Firewall: Sendable {
             # Sprites with limits, and where these are.
             map uploads { type ipv4_addr : verdict; }
             map downloads { type ipv4_addr : verdict; }
+            # Sprites with secrets: their requests to the hosts of these go through the daemon.
+            set brokered { type ipv4_addr; }
             # Who asks for names how often: what is over it never reaches the daemon.
             set asking { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
         }
         flush table inet \(table)
         flush map inet \(table) uploads
         flush map inet \(table) downloads
+        flush set inet \(table) brokered
         flush set inet \(table) name_servers
         flush set inet \(table) opened
         flush set inet \(table) private
@@ -62,7 +67,9 @@ struct Firewall: Sendable {
             # Whichever name server a restricted sprite asks, the daemon answers.
             chain questions {
                 type nat hook prerouting priority dstnat; policy accept;
-                \(redirection)
+                \(redirection("restricted"))
+                \(redirection("brokered"))
+                \(brokerRedirection)
             }
 
             chain forward {
@@ -113,12 +120,21 @@ struct Firewall: Sendable {
                 reject with icmpx type admin-prohibited
             }
 
+            # What the broker sends to sprites.
+            chain answers {
+                type filter hook output priority filter; policy accept;
+                \(brokerAnswers)
+            }
+
             # The host's own addresses, whichever they are, and services on them.
             chain input {
                 type filter hook input priority filter; policy accept;
                 iifname != "\(bridge)" accept
-                \(guardPermission(false))
-                \(guardPermission(true))
+                \(guardPermission("restricted", false))
+                \(guardPermission("restricted", true))
+                \(guardPermission("brokered", false))
+                \(guardPermission("brokered", true))
+                \(brokerPermission)
                 ip saddr @restricted ct direction original ip daddr != \(subnet.gateway) drop
                 ip daddr \(subnet.gateway) icmp type echo-request accept
                 ip saddr @restricted ct direction original drop
@@ -165,15 +181,37 @@ struct Firewall: Sendable {
 
     private func log(_ prefix: String) -> String { "log group \(logGroup) snaplen 1400 prefix \"\(prefix)\"" }
 
-    private var redirection: String {
+    private func redirection(_ set: String) -> String {
         guard let guardPort else { return "" }
-        return "iifname \"\(bridge)\" ip saddr @restricted meta l4proto { tcp, udp } th dport 53 "
+        return "iifname \"\(bridge)\" ip saddr @\(set) meta l4proto { tcp, udp } th dport 53 "
             + "dnat ip to \(subnet.gateway):\(guardPort)"
     }
 
-    private func guardPermission(_ isAccepted: Bool) -> String {
+    private var brokerRedirection: String {
+        guard let brokerPort else { return "" }
+        return "iifname \"\(bridge)\" ip saddr @brokered ip daddr \(subnet.gateway) tcp dport 443 "
+            + "dnat ip to \(subnet.gateway):\(brokerPort)"
+    }
+
+    /// To the broker and nowhere else, with the limits that hold for what goes out. Another port of a host that has a
+    /// secret is refused at once, not silently.
+    private var brokerPermission: String {
+        guard let brokerPort else { return "" }
+        let own = "ip saddr @brokered ip daddr \(subnet.gateway)"
+        return [
+            "\(own) tcp dport \(brokerPort) ip saddr vmap @uploads", "\(own) tcp dport \(brokerPort) accept",
+            "\(own) meta l4proto tcp ct direction original reject with tcp reset",
+        ].joined(separator: "\n")
+    }
+
+    private var brokerAnswers: String {
+        guard let brokerPort else { return "" }
+        return "oifname \"\(bridge)\" tcp sport \(brokerPort) ip daddr vmap @downloads"
+    }
+
+    private func guardPermission(_ set: String, _ isAccepted: Bool) -> String {
         guard let guardPort else { return "" }
-        return "ip saddr @restricted ip daddr \(subnet.gateway) meta l4proto { tcp, udp } th dport \(guardPort) "
+        return "ip saddr @\(set) ip daddr \(subnet.gateway) meta l4proto { tcp, udp } th dport \(guardPort) "
             + (isAccepted ? "accept" : "update @asking { ip saddr limit rate over 300/second burst 600 packets } drop")
     }
 

@@ -98,10 +98,13 @@ struct Plan: Sendable {
         return result
     }
 
-    func firewall(nameServers: [String], opened: [Subnet], guardPort: Int?, logGroup: UInt16) -> Firewall {
+    func firewall(
+        nameServers: [String], opened: [Subnet], guardPort: Int?, brokerPort: Int?, logGroup: UInt16
+    ) -> Firewall {
         Firewall(
             tag: tag, bridge: bridge, portPrefix: portPrefix, subnet: subnet, nameServers: nameServers,
-            portName: { portName($0) }, opened: opened, guardPort: guardPort, logGroup: logGroup)
+            portName: { portName($0) }, opened: opened, guardPort: guardPort, brokerPort: brokerPort,
+            logGroup: logGroup)
     }
 
     private func makeBridge() throws {
@@ -132,14 +135,20 @@ struct Plan: Sendable {
 
 /// Runs a tool whose input may be longer than a pipe holds.
 func runTool(_ program: String, _ arguments: [String], inputFile text: String) throws {
+    let file = try memoryFile(text)
+    try runTool(
+        program, arguments.map { $0 == "-" ? "/proc/self/fd/3" : $0 }, descriptors: [file.number])
+}
+
+/// A file without a name that holds a text.
+func memoryFile(_ text: String) throws -> Descriptor {
     let file = Descriptor(owning: try checked(clinux_memory_file("input"), "make a memory file"))
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {
         let count = bytes.withUnsafeBytes { write(file.number, $0.baseAddress, $0.count) }
-        guard count > 0 else { throw SystemError(count < 0 ? errno : EIO, "write the input of \(program)") }
+        guard count > 0 else { throw SystemError(count < 0 ? errno : EIO, "write a memory file") }
         bytes = bytes.dropFirst(count)
     }
-    try system("rewind the input of \(program)") { Int32(lseek(file.number, 0, SEEK_SET)) }
-    try runTool(
-        program, arguments.map { $0 == "-" ? "/proc/self/fd/3" : $0 }, descriptors: [file.number])
+    try system("rewind a memory file") { Int32(lseek(file.number, 0, SEEK_SET)) }
+    return file
 }

@@ -19,6 +19,8 @@ package struct Registry: RegistryDriver {
             try db.execute(sql: "PRAGMA journal_mode = WAL")
             // What was committed survives power loss, not only a crash of the process.
             try db.execute(sql: "PRAGMA synchronous = FULL")
+            // What was deleted, a secret perhaps, is overwritten.
+            try db.execute(sql: "PRAGMA secure_delete = ON")
         }
         // Environments of sprites may hold secrets; SQLite gives its other files the same mode.
         let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -220,7 +222,7 @@ package struct Registry: RegistryDriver {
 
     // MARK: Access
 
-    private func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
+    func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
         do {
             return try await database.read(body)
         } catch let error as SpriteError {
@@ -231,9 +233,9 @@ package struct Registry: RegistryDriver {
     }
 
     /// In a task of its own, awaited here: a client that hangs up must not roll back the record of what was done.
-    private func write(_ body: @escaping @Sendable (Database) throws -> Void) async throws {
+    func write<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
         do {
-            try await Task { [database] in try await database.write(body) }.value
+            return try await Task { [database] in try await database.write(body) }.value
         } catch let error as SpriteError {
             throw error
         } catch let error as DatabaseError where error.resultCode == .SQLITE_FULL {

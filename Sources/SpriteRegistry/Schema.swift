@@ -136,6 +136,28 @@ enum Schema {
                     ALTER TABLE sprites ADD COLUMN connections INTEGER CHECK (connections > 0);
                     """)
         }
+        migrator.registerMigration("secrets") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE secrets (
+                        sprite TEXT NOT NULL REFERENCES sprites(id) ON DELETE CASCADE,
+                        id TEXT NOT NULL,
+                        host TEXT NOT NULL,
+                        header TEXT NOT NULL,
+                        format TEXT NOT NULL,
+                        value TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        last_used_at INTEGER,
+                        PRIMARY KEY (sprite, id),
+                        UNIQUE (sprite, host, header)
+                    ) STRICT, WITHOUT ROWID;
+                    CREATE TABLE authorities (
+                        sprite TEXT NOT NULL PRIMARY KEY REFERENCES sprites(id) ON DELETE CASCADE,
+                        certificate TEXT NOT NULL,
+                        private_key TEXT NOT NULL
+                    ) STRICT, WITHOUT ROWID;
+                    """)
+        }
         return migrator
     }
 }

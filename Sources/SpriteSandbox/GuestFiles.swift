@@ -115,6 +115,18 @@ struct GuestFiles: Sendable {
         try system("set owner of \(path)") { chown(path, UserMapping.hostFirst, UserMapping.hostFirst) }
     }
 
+    /// Shows what programs need to trust the broker. The files stay when the last secret goes: a program that was told
+    /// of them would trust nobody without.
+    func showAuthority(_ id: SpriteID, _ certificate: String) throws {
+        let known = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+        let common = known.lazy.compactMap { try? readSmallFile($0, bytesMax: 4 << 20) }.first ?? ""
+        for (name, text) in [("ca.crt", certificate), ("ca-bundle.crt", common + "\n" + certificate)] {
+            let path = "\(folder(id))/\(name)"
+            try writeFileAtomically(path, text, mode: 0o644)
+            try system("set owner of \(path)") { chown(path, UserMapping.hostFirst, UserMapping.hostFirst) }
+        }
+    }
+
     func remove(_ id: SpriteID) throws { try removeTree(folder(id)) }
 
     func ids() throws -> [String] { try directoryEntries("\(runDirectory)/guests") }

@@ -112,6 +112,10 @@ package final class OCISandboxDriver: SandboxDriver {
         try await blocking { try self.cgroups.setLimits(id, limits) }
     }
 
+    package func showAuthority(_ id: SpriteID, _ certificate: String) async throws {
+        try await blocking { try self.guest.showAuthority(id, certificate) }
+    }
+
     package func showPolicy(_ id: SpriteID, _ text: String) async throws {
         try await blocking { try self.guest.showPolicy(id, text) }
     }

@@ -152,6 +152,8 @@ extension APIService {
         case (.policy(let text, let kind), _): try await serve(exchange, try spriteName(text), policy: kind)
         case (.tasks(let text), _): try await serveTasks(exchange, try spriteName(text))
         case (.task(let text, let task), _): try await serveTask(exchange, try spriteName(text), task)
+        case (.secrets(let text), _): try await listSecrets(exchange, try spriteName(text))
+        case (.secret(let text, let id), _): try await serveSecret(exchange, try spriteName(text), id)
         case (.networkContacts(let text), _): try await listContacts(exchange, try spriteName(text))
         case (.networkSuggestion(let text), _): try await suggestPolicy(exchange, try spriteName(text))
         case (.control(let text), _), (.proxy(let text), _), (.portWatch(let text), _):

@@ -38,6 +38,8 @@ enum Route: Sendable, Equatable {
     case policy(String, PolicyKind)
     case tasks(String)
     case task(String, name: String)
+    case secrets(String)
+    case secret(String, id: String)
     case networkContacts(String)
     case networkSuggestion(String)
     case control(String)
@@ -102,6 +104,8 @@ enum Route: Sendable, Equatable {
         case (2, "policy"):
             guard let kind = PolicyKind(rawValue: rest[1]) else { return nil }
             self = .policy(name, kind)
+        case (1, "secrets"): self = .secrets(name)
+        case (2, "secrets"): self = .secret(name, id: rest[1])
         case (1, "tasks"): self = .tasks(name)
         case (2, "tasks"): self = .task(name, name: rest[1])
         case (3, "policy") where rest[1] == "network" && rest[2] == "contacts": self = .networkContacts(name)
@@ -122,6 +126,8 @@ enum Route: Sendable, Equatable {
         case .sprite: ["GET", "HEAD", "PUT", "DELETE"]
         case .exec: ["GET", "HEAD", "POST"]
         case .upgrade, .stop, .restart, .fork, .base, .killSession, .createCheckpoint, .restore, .undoRestore: ["POST"]
+        case .secrets: ["GET", "HEAD"]
+        case .secret: ["GET", "HEAD", "PUT", "DELETE"]
         case .tasks: ["GET", "HEAD", "POST", "PUT"]
         case .task: ["GET", "HEAD", "PUT", "DELETE"]
         case .attempt, .race, .bisect: ["POST"]

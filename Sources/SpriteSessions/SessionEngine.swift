@@ -88,6 +88,16 @@ package final class SessionEngine: SessionDriver {
         }
     }
 
+    package func setEnvironment(_ sprite: SpriteID, _ environment: [String: String]) async {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isPosted = thread.post { core in
+                core.agents[sprite]?.environment = environment
+                continuation.resume()
+            }
+            if !isPosted { continuation.resume() }
+        }
+    }
+
     package func disconnect(_ sprite: SpriteID) async {
         // Not through a waiter: a cancelled caller's cleanup is done all the same.
         let inode = await withCheckedContinuation { (continuation: CheckedContinuation<UInt64?, Never>) in

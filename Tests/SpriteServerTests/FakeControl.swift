@@ -162,6 +162,9 @@ final class FakeControl: SpriteControl {
         try checked(name) { state, _ in state.policies["\(name) \(kind)"] = text }
     }
 
+    func secrets(_ name: SpriteName) async throws -> [BrokeredSecret] { [] }
+    func setSecret(_ name: SpriteName, _ secret: BrokeredSecret) async throws {}
+    func removeSecret(_ name: SpriteName, _ id: String) async throws {}
     func tasks(_ name: SpriteName) async throws -> [SpriteTask] {
         try checked(name) { state, _ in state.tasks.values.sorted { $0.name < $1.name } }
     }

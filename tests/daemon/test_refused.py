@@ -83,6 +83,18 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
     "getTask": [({}, None, {404})],
     "setTask": [({}, {"expire": "x"}, {400}), ({}, {"expire": -1}, {400})],
     "deleteTask": [({}, None, {404})],
+    "getSecret": [({}, None, {404})],
+    "setSecret": [
+        ({}, {}, {400}), ({}, {"host": "a.test"}, {400}), ({}, {"value": "x"}, {400}), ({}, {"host": "*.a.test", "value": "x"}, {400}),
+        ({}, {"host": "203.0.113.7", "value": "x"}, {400}), ({}, {"host": "a.test:80", "value": "x"}, {400}),
+        ({}, {"host": "a.test", "value": ""}, {400}), ({}, {"host": "a.test", "value": "a\r\nb: c"}, {400}),
+        ({}, {"host": "a.test", "value": "x" * 7169}, {400}), ({}, {"host": "a.test", "value": "x", "header": "host"}, {400}),
+        ({}, {"host": "a.test", "value": "x", "header": "a b"}, {400}), ({}, {"host": "a.test", "value": "x", "format": "Bearer"}, {400}),
+        ({}, {"host": "a.test", "value": "x", "format": "{}{}"}, {400}), ({}, {"host": "a.test", "value": "x", "more": 1}, {400}),
+        # The operator has to enable it.
+        ({}, {"host": "a.test", "value": "x"}, {501}),
+    ],
+    "deleteSecret": [({}, None, {404})],
     "setNetworkPolicy": [
         ({}, {}, {400}), ({}, {"rules": 1}, {400}), ({}, {"rules": [{}]}, {400}),
         ({}, {"rules": [{"domain": "a.b"}]}, {400}), ({}, {"rules": [{"domain": "a b", "action": "allow"}]}, {400}),
@@ -169,7 +181,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any, set[int]]]] = {
 #: Of these nothing can be wrong but who asks, for what sprite, and how.
 PLAIN = {
     "getHealth", "getSprite", "destroySprite", "upgradeSprite", "stopSprite", "restartSprite", "checkSprite", "exec", "listCheckpoints", "listServices", "listTasks",
-    "getCheckpointsPolicy", "deleteCheckpointsPolicy", "listNetworkContacts", "suggestNetworkPolicy", "getMetrics",
+    "getCheckpointsPolicy", "deleteCheckpointsPolicy", "listNetworkContacts", "suggestNetworkPolicy", "listSecrets", "getMetrics",
     "getNetworkPolicy", "getPrivilegesPolicy", "deletePrivilegesPolicy", "getResourcesPolicy", "deleteResourcesPolicy",
 }  # fmt: skip
 
@@ -183,7 +195,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def filled(path: str, sprite: str) -> str:
     return (
-        path.replace("{name}", sprite).replace("{service}", "none").replace("{task}", "none").replace("{trace}", "0" * 31 + "1")
+        path.replace("{name}", sprite).replace("{service}", "none").replace("{task}", "none").replace("{secret}", "none").replace("{trace}", "0" * 31 + "1")
         .replace("/checkpoints/{id}", "/checkpoints/v77").replace("{id}", "77")
     )  # fmt: skip
 
@@ -249,6 +261,8 @@ def test_strangers_and_wrong_methods(daemon: Daemon, api: Api, method: str, path
             body = {"params": {"from": "v0"}}
         if path.endswith(("/try", "/race", "/bisect")):
             body = {"json": {"command": ["true"], "good": "v0", "bad": "v1"}}
+        if path.endswith("/secrets/{secret}") and method == "PUT":
+            body = {"json": {"host": "a.test", "value": "x"}}
         if path.endswith("/policy/checkpoints") and method == "POST":
             body = {"json": {}}
         answer = api.http.request(method, nobody, **body)

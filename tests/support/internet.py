@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """An internet of our own in a network namespace: name servers and servers whose logs tell what got through."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +14,9 @@ from typing import Any
 
 ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER = "198.51.100.10", "198.51.100.20", "198.51.100.53", "198.51.100.54"
 PRIVATE, METADATA = "172.31.77.10", "169.254.169.254"
-ADDRESSES = [ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER, PRIVATE, METADATA]
+#: For servers with certificates (support/secure.py): one that is trusted, one that is not.
+SECURE, UNTRUSTED = "198.51.100.30", "198.51.100.31"
+ADDRESSES = [ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER, PRIVATE, METADATA, SECURE, UNTRUSTED]
 
 #: The zone that the resolver begins with: name to type and value.
 ZONE: dict[str, list[list[str]]] = {
@@ -26,6 +29,9 @@ ZONE: dict[str, list[list[str]]] = {
     "*.tunnel.test": [["A", ALLOWED]],
     "large.test": [["TXT", "x" * 200]] * 10,
     "metadata.test": [["A", METADATA]],
+    "api.test": [["A", SECURE]],
+    "same.test": [["A", SECURE]],
+    "untrusted.test": [["A", UNTRUSTED]],
 }
 
 
@@ -42,6 +48,16 @@ class Internet:
 
     def __enter__(self) -> "Internet":
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Its addresses are fixed: of all that run tests on this host, one has an internet at a time.
+        self.turn = Path("/run/sprite-tests-internet.lock").open("w")
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        try:
+            return self._enter()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _enter(self) -> "Internet":
         self.set_zone({})
         self.log.write_text("")
         run("ip", "netns", "add", self.namespace)
@@ -67,6 +83,7 @@ class Internet:
             self.process.wait()
         subprocess.run(["ip", "link", "delete", self.outer], capture_output=True)
         subprocess.run(["ip", "netns", "delete", self.namespace], capture_output=True)
+        self.turn.close()
 
     def set_zone(self, changes: dict[str, list[list[str]]]) -> None:
         """The first zone with some names changed."""

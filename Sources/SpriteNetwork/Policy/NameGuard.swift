@@ -13,9 +13,12 @@ import SpriteSystem
 /// An address is opened for the sprite before it learns it, and only here. One guard serves all sprites of a daemon;
 /// whose question it is follows from the sender's address, which the firewall vouches for.
 actor NameGuard {
-    /// A restricted sprite.
+    /// A sprite whose questions come here: a restricted one, or one with secrets.
     private struct Ward {
-        var rules: NameRules
+        /// Nil if it may ask for everything.
+        var rules: NameRules?
+        /// Names of hosts that secrets are for: they lead to the broker.
+        var brokered: Set<String> = []
         var epoch: UInt32
         /// Where names led, so that a changed policy keeps what it still allows.
         var reached: [IPv4Address: Reached] = [:]
@@ -24,6 +27,8 @@ actor NameGuard {
         var longNames = Allowance(perSecond: 0.2, burst: 10)
         var seen: Set<String> = []
         var underWay = 0
+
+        func decide(_ name: String) -> NameRules.Decision { rules?.decide(name) ?? .allowed(byExactName: true) }
     }
 
     private struct Reached {
@@ -40,6 +45,7 @@ actor NameGuard {
     nonisolated let port: Int
     private let table: String
     private let upstream: UpstreamNames
+    private let gateway: IPv4Address
     private let isOpen: @Sendable (IPv4Address) -> Bool
     private let book: ContactBook
     private let logger: Logger
@@ -54,6 +60,7 @@ actor NameGuard {
         isOpen: @escaping @Sendable (IPv4Address) -> Bool
     ) async throws {
         self.table = table
+        self.gateway = gateway
         self.isOpen = isOpen
         self.book = book
         self.logger = logger
@@ -75,7 +82,7 @@ actor NameGuard {
 
     /// Puts rules in force for questions; returns what was open and is still allowed.
     func restrict(_ address: IPv4Address, _ rules: NameRules, epoch: UInt32) -> [Kept] {
-        var ward = Ward(rules: rules, epoch: epoch)
+        var ward = Ward(rules: rules, brokered: wards[address]?.brokered ?? [], epoch: epoch)
         let now = ContinuousClock.now
         for (target, reached) in wards[address]?.reached ?? [:] where reached.until > now {
             let names = reached.names.filter { if case .allowed = rules.decide($0) { true } else { false } }
@@ -89,7 +96,45 @@ actor NameGuard {
         }
     }
 
-    func release(_ address: IPv4Address) { wards[address] = nil }
+    /// The sprite is no longer restricted.
+    func release(_ address: IPv4Address) {
+        guard let brokered = wards[address]?.brokered, !brokered.isEmpty else { return wards[address] = nil }
+        wards[address] = Ward(rules: nil, brokered: brokered, epoch: 0)
+    }
+
+    /// From now on these names lead to the broker; no names for none.
+    func broker(_ address: IPv4Address, _ names: Set<String>) {
+        if wards[address] == nil, !names.isEmpty { wards[address] = Ward(rules: nil, epoch: 0) }
+        wards[address]?.brokered = names
+        if names.isEmpty, let ward = wards[address], ward.rules == nil { wards[address] = nil }
+    }
+
+    /// Whether the sprite's policy lets it speak to the host of this name.
+    func allows(_ address: IPv4Address, _ name: String) -> Bool {
+        guard let ward = wards[address] else { return false }
+        if case .allowed = ward.decide(name) { return true }
+        return false
+    }
+
+    /// Where the host of a name is, for the broker; the answer meets what an answer to the sprite itself has to.
+    func resolve(_ name: String, for address: IPv4Address) async -> Result<[IPv4Address], ResolutionFault> {
+        let question = NameQuestion(addressesOf: name)
+        var answer = await upstream.ask(question, overTCP: false)
+        if answer?.isTruncated == true { answer = await upstream.ask(question, overTCP: true) }
+        guard let answer, !answer.isTruncated, !answer.addresses.isEmpty else { return .failure(.unknown) }
+        guard let ward = wards[address], case .allowed = ward.decide(name) else { return .failure(.refused(.denied)) }
+        if let reason = refusal(of: answer, ward) ?? (answer.addresses.contains { !isOpen($0) } ? .rebinding : nil) {
+            book.record(name: name, isAllowed: false, reason: reason, from: address)
+            return .failure(.refused(reason))
+        }
+        return .success(answer.addresses)
+    }
+
+    enum ResolutionFault: Error {
+        /// Nobody knows the name, or no name server answers.
+        case unknown
+        case refused(NetworkContact.Reason)
+    }
 
     /// The answer to a question, or nil where silence is all it deserves.
     private func answer(_ bytes: [UInt8], from address: IPv4Address, _ isStream: Bool) async -> [UInt8]? {
@@ -108,6 +153,11 @@ actor NameGuard {
             book.record(name: question.name, isAllowed: false, reason: reason, from: address)
             return question.reply(NameReply.refused)
         }
+        if wards[address]?.brokered.contains(question.name) == true {
+            book.record(name: question.name, isAllowed: true, reason: nil, addresses: [], from: address)
+            // Of other types there is nothing: neither an IPv6 address nor a record that names other addresses.
+            return question.type == 1 ? question.reply(leadingTo: gateway) : question.reply(0)
+        }
         guard usefulTypes.contains(question.type) else { return question.reply(NameReply.refused) }
         wards[address]?.underWay += 1
         defer { wards[address]?.underWay -= 1 }
@@ -122,7 +172,7 @@ actor NameGuard {
         guard var ward = wards[address] else { return .unnamed }
         defer { wards[address] = ward }
         let isExact: Bool
-        switch ward.rules.decide(question.name) {
+        switch ward.decide(question.name) {
         case .denied: return .denied
         case .unnamed: return .unnamed
         case .allowed(let byExactName): isExact = byExactName
@@ -144,23 +194,16 @@ actor NameGuard {
         _ answer: NameAnswer, _ question: NameQuestion, to address: IPv4Address, _ isStream: Bool
     ) -> [UInt8] {
         // The policy may have changed meanwhile.
-        guard let ward = wards[address], case .allowed = ward.rules.decide(question.name) else {
+        guard let ward = wards[address], case .allowed = ward.decide(question.name) else {
             return question.reply(NameReply.refused)
         }
         if answer.isTruncated { return question.reply(0, isTruncated: true) }
-        var reason: NetworkContact.Reason?
-        // Whom the owner of an allowed name sends us to is as good as an address; but what a rule denies stays denied.
-        if answer.aliases.contains(where: { ward.rules.decide($0) == .denied && ward.rules.names($0) }) {
-            reason = .alias
-        }
-        if answer.addresses.contains(where: { !isOpen($0) }) { reason = .rebinding }
-        if answer.addresses.count > addressesPerAnswerMax { reason = .flood }
-        if let reason {
+        if let reason = refusal(of: answer, ward) {
             book.record(name: question.name, isAllowed: false, reason: reason, from: address)
             return question.reply(NameReply.refused)
         }
         let seconds = Int(min(answer.secondsToLive, secondsToLiveMax)) + secondsOpenAfterwards
-        for target in answer.addresses {
+        for target in answer.addresses where ward.rules != nil {
             guard open(target, for: address, ward.epoch, name: question.name, seconds: seconds) else {
                 return question.reply(NameReply.serverFailure)
             }
@@ -168,6 +211,16 @@ actor NameGuard {
         book.record(
             name: question.name, isAllowed: true, reason: nil, addresses: answer.addresses, from: address)
         return answer.reply(to: question, bytesMax: isStream ? 65_535 : question.answerBytesMax)
+    }
+
+    /// Nil if the answer may be used.
+    private func refusal(of answer: NameAnswer, _ ward: Ward) -> NetworkContact.Reason? {
+        guard let rules = ward.rules else { return nil }
+        if answer.addresses.count > addressesPerAnswerMax { return .flood }
+        if answer.addresses.contains(where: { !isOpen($0) }) { return .rebinding }
+        // Whom the owner of an allowed name sends us to is as good as an address; but what a rule denies stays denied.
+        if answer.aliases.contains(where: { rules.decide($0) == .denied && rules.names($0) }) { return .alias }
+        return nil
     }
 
     private func open(

@@ -45,6 +45,25 @@ struct NameQuestion: Sendable, Hashable {
         }
     }
 
+    /// The daemon's own question for the addresses of a name; the name has labels as names of hosts have them.
+    init(addressesOf name: String) {
+        identifier = 0
+        wantsRecursion = true
+        self.name = name
+        encodedName = name.split(separator: ".").flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) } + [0]
+        type = 1
+        answerBytesMax = 1232
+    }
+
+    /// One address, for a few seconds: what leads to it may change.
+    func reply(leadingTo address: IPv4Address) -> [UInt8] {
+        var bytes = reply(0)
+        bytes[7] = 1
+        // The name of the question, type and class, 5 seconds, 4 bytes.
+        bytes += [0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]
+        return bytes + (0..<4).map { UInt8(truncatingIfNeeded: address.rawValue >> (24 - 8 * $0)) }
+    }
+
     /// The question anew, as the guard asks it: nothing that the sprite wrote goes out but name and type.
     func message(identifier: UInt16) -> [UInt8] {
         [UInt8(identifier >> 8), UInt8(identifier & 0xFF), 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 1] + encodedName

@@ -81,6 +81,8 @@ package enum GuestGuide {
         - The network goes out through address translation, as far as the policy allows: `sprite-env policy` shows it.
           Nothing outside can connect to you except through the sprite's URL and the owner's tunnels. Other sprites and the
           host cannot be reached.
+        - If /.sprite/ca.crt exists, the owner gave you secrets that are added to HTTPS requests to their hosts outside: ask
+          with any key or none. Errors `broker_refused` come from there. You cannot read the secrets.
 
         ```sh
         id -un

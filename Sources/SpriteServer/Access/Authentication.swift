@@ -81,7 +81,8 @@ extension Route {
             .session(let name, _), .killSession(let name, _), .createCheckpoint(let name), .checkpoints(let name),
             .checkpoint(let name, _), .restore(let name, _), .undoRestore(let name), .pin(let name, _),
             .diff(let name), .attempt(let name), .race(let name), .bisect(let name), .services(let name, _),
-            .policy(let name, _), .tasks(let name), .task(let name, _), .networkContacts(let name),
+            .policy(let name, _), .tasks(let name), .task(let name, _), .secrets(let name),
+            .secret(let name, _), .networkContacts(let name),
             .networkSuggestion(let name), .control(let name), .proxy(let name), .portWatch(let name),
             .files(let name, _), .notServed(let name, _):
             name
