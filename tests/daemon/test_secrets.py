@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.api import Api
+from support.cli import Cli
 from support.daemon import Daemon
 from support.exec import Result, open_exec, run, shell
 from support.fixtures import fresh_name
@@ -120,6 +121,21 @@ def test_a_request_carries_the_secret(api: Api, sprite: str, hosts: SecureHosts)
     eventually(lambda: api.call("GET", f"/v1/sprites/{sprite}/secrets/main").json().get("last_used_at"), "its last use")
     same = {"host": "api.test", "value": "x"}
     assert "'main' has the header" in api.call("PUT", f"/v1/sprites/{sprite}/secrets/b", 409, json=same).text
+
+
+def test_the_command(daemon: Daemon, api: Api, sprite: str, hosts: SecureHosts, tmp_path: Path) -> None:
+    cli = Cli(daemon, tmp_path / "home")
+    assert b"holds no value" in cli("secrets", "set", "-s", sprite, "main", "--host", "api.test", expect=1).stderr
+    cli("secrets", "set", "-s", sprite, "main", "--host", "api.test", input=SECRET.encode() + b"\n")
+    assert ask(api, sprite, "/by-the-command") == "200 hello"
+    assert carried(hosts, "/by-the-command") == [f"Bearer {SECRET}"]
+    listed = eventually(
+        lambda: (text := cli.text("secrets", "list", "-s", sprite)).splitlines()[1].split()[-1] != "-" and text, "it was used"
+    )
+    assert "main" in listed and "authorization: Bearer {}" in listed and SECRET not in listed
+    cli("secrets", "rm", "-s", sprite, "main")
+    assert json.loads(cli.text("secrets", "list", "--json", "-s", sprite)) == []
+    assert b"no secret 'main'" in cli("secrets", "rm", "-s", sprite, "main", expect=1).stderr
 
 
 def test_bodies_and_answers_of_every_kind(api: Api, sprite: str, hosts: SecureHosts) -> None:

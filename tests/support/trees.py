@@ -10,7 +10,7 @@ from typing import Any
 from support.api import Api, Json
 from support.exec import run
 
-#: Where the tests change things; a walk over all of a root would take seconds.
+#: Where the tests change things; a walk over all of a root would take seconds. Python itself changes nothing elsewhere (-B).
 ROOTS = ["etc", "home", "opt", "srv", "usr/share", "var/cache"]
 
 WALK = r"""
@@ -130,13 +130,13 @@ Tree = dict[bytes, list[Any]]
 
 def walk(api: Api, sprite: str, top: str = "", roots: list[str] = ROOTS) -> Tree:
     """Everything below some roots of a state that is shown inside, such as `/.sprite/checkpoints/v1`."""
-    done = run(api, sprite, "python3", "-c", WALK, top, ",".join(roots), user="0", timeout=60)
+    done = run(api, sprite, "python3", "-B", "-c", WALK, top, ",".join(roots), user="0", timeout=60)
     assert done.code == 0, done.stderr[-2000:]
     return {bytes.fromhex(path): facts for path, facts in ast.literal_eval(done.text).items()}
 
 
 def mutate(api: Api, sprite: str, seed: int, count: int) -> None:
-    done = run(api, sprite, "python3", "-c", MUTATE, str(seed), str(count), user="0", timeout=60)
+    done = run(api, sprite, "python3", "-B", "-c", MUTATE, str(seed), str(count), user="0", timeout=60)
     assert done.code == 0, done.stderr[-2000:]
 
 

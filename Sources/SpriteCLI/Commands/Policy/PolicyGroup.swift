@@ -66,9 +66,11 @@ struct PolicySet: AsyncParsableCommand {
             if defaults { rules.append(NetworkPolicy.Rule(include: "defaults")) }
             return NetworkPolicy(rules: rules)
         }
-        let path = file == "-" ? "/dev/stdin" : file
         do {
-            return try JSONDecoder().decode(NetworkPolicy.self, from: Data(contentsOf: URL(filePath: path)))
+            let text = try file == "-" ? readStandardInput() : Data(contentsOf: URL(filePath: file))
+            return try JSONDecoder().decode(NetworkPolicy.self, from: text)
+        } catch let error as CommandFailure {
+            throw error
         } catch is DecodingError {
             throw CommandFailure("cannot read \(file): it must hold {\"rules\": [...]}, as `sprite policy get` prints")
         } catch {

@@ -2,7 +2,6 @@
 // Part of sprite-env.
 
 import ArgumentParser
-import FoundationEssentials
 import Sprites
 
 struct SecretsGroup: AsyncParsableCommand {
@@ -37,7 +36,7 @@ struct SecretsSet: AsyncParsableCommand {
 
     func run() async throws {
         let sprite = try Context(global).sprite()
-        var value = try String(decoding: Data(contentsOf: URL(filePath: "/dev/stdin")), as: UTF8.self)
+        var value = String(decoding: try readStandardInput(), as: UTF8.self)
         if value.hasSuffix("\n") { value.removeLast() }
         guard !value.isEmpty else { throw CommandFailure("cannot set the secret: standard input holds no value") }
         try await sprite.setSecret(id, host: host, value: value, header: header, format: format)
