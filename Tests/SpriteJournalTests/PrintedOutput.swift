@@ -33,7 +33,6 @@ final class PrintedOutput: RecordedOutput {
                 recorded: Array(repeating: 0, count: count)))
     }
 
-    var isRecorded: Bool { state.withLock { $0.recorded[0] >= Int64($0.streams[0].count) } }
     var isReleased: Bool { state.withLock { $0.isReleased } }
     var isGone: Bool { state.withLock { $0.isReleased && $0.isGone } }
     /// Its files were removed.
