@@ -8,14 +8,17 @@ import SpriteSystem
 /// What waits in memory while the disk is full would be gone without a word if the daemon were killed: how much it is
 /// stands in a file elsewhere, `COUNT SINCE`.
 extension JournalWriter {
+    private static let noteLength = 48
+
     func noteUnwritten() {
         guard let unwrittenPath, !pending.items.isEmpty || lost != nil else { return }
         let since = lost?.since ?? .now()
         if unwrittenSince == nil { unwrittenSince = since }
         let count = pending.items.count + (lost?.count ?? 0)
-        try? writeSmallFile(
-            unwrittenPath, "\(count) \((unwrittenSince ?? since).nanoseconds)", flags: O_WRONLY | O_CREAT | O_TRUNC,
-            mode: 0o600)
+        // Written over in one call and always as long: a kill in between must not find it empty.
+        let text = "\(count) \((unwrittenSince ?? since).nanoseconds)"
+        let padding = String(repeating: " ", count: max(0, Self.noteLength - text.utf8.count))
+        try? writeSmallFile(unwrittenPath, text + padding, flags: O_WRONLY | O_CREAT, mode: 0o600)
     }
 
     func forgetUnwritten() {
