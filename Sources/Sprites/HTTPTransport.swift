@@ -28,7 +28,7 @@ struct HTTPTransport: Sendable {
     }
 
     /// How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all.
-    private static let readWaits: [Duration] = [
+    static let readWaits: [Duration] = [
         .milliseconds(100), .milliseconds(200), .milliseconds(400), .milliseconds(800), .milliseconds(1500),
         .seconds(2), .seconds(2), .seconds(2),
     ]

@@ -10,13 +10,23 @@ extension Sprite {
         try await http.get(path + "/exec", as: API.SessionList.self, timeout: requestTimeout).sessions
     }
 
-    /// Connects to a command that runs: kept output first, then live.
+    /// Connects to a command that runs: kept output first, then live. While the server cannot be reached it is asked
+    /// again, for some seconds.
     ///
     /// - Throws: ``SpritesError``: `.notFound` if there is no such session, or it has ended.
     public func attach(_ sessionID: String) async throws -> RunningCommand {
-        try await RunningCommand.open(
-            path + "/exec/" + API.PercentCoding.encode(sessionID), on: client, isTerminal: false
-        ).greeted()
+        let path = path + "/exec/" + API.PercentCoding.encode(sessionID)
+        // The session outlives the server: whoever was cut off attaches while it starts again.
+        for wait in HTTPTransport.readWaits {
+            do {
+                return try await RunningCommand.open(path, on: client, isTerminal: false).greeted()
+            } catch let error as SpritesError
+                where [.connectionLost, .cannotConnect, .unavailable].contains(error.code)
+            {
+                try await Task.sleep(for: wait)
+            }
+        }
+        return try await RunningCommand.open(path, on: client, isTerminal: false).greeted()
     }
 
     /// Signals a session and waits for its end.

@@ -241,7 +241,17 @@ func (s *Sprite) Sessions(ctx context.Context) ([]Session, error) {
 
 // Attach comes back to a command that runs: what it printed comes first. Detach or Close it when done.
 func (s *Sprite) Attach(ctx context.Context, sessionID string) (*Process, error) {
-	socket, err := s.client.pool.direct(ctx, s.path()+"/exec/"+url.PathEscape(sessionID), nil)
+	path := s.path() + "/exec/" + url.PathEscape(sessionID)
+	socket, err := s.client.pool.direct(ctx, path, nil)
+	// The session outlives the server: whoever was cut off attaches while it starts again.
+	for attempt := 0; err != nil && isPassing(err) && attempt < len(readWaits); attempt++ {
+		select {
+		case <-ctx.Done():
+			return nil, s.client.contextError(ctx, "the session")
+		case <-time.After(readWaits[attempt]):
+		}
+		socket, err = s.client.pool.direct(ctx, path, nil)
+	}
 	if err != nil {
 		return nil, err
 	}

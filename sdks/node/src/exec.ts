@@ -2,7 +2,7 @@
 // Part of sprite-env.
 // One command over one connection: its messages, its end and what became of it if the connection breaks.
 import { CommandEnded, ConnectionLost, fromEvent, InvalidResponse } from "./errors.js";
-import { JSONObject, Query, segment } from "./http.js";
+import { JSONObject, Query, segment, whileUnreachable } from "./http.js";
 import { argvOf, CommandLine, durationOf, TerminalSize } from "./models.js";
 import type { Pool } from "./pool.js";
 import type { Close, WebSocketConnection } from "./websocket.js";
@@ -120,7 +120,9 @@ export class Exec {
   static async attach(
     pool: Pool, sprite: string, sessionId: string, sink: (stream: 1 | 2, data: Buffer) => void,
   ): Promise<Exec> {
-    const connection = await pool.direct(`/v1/sprites/${segment(sprite)}/exec/${segment(sessionId)}`);
+    const path = `/v1/sprites/${segment(sprite)}/exec/${segment(sessionId)}`;
+    // The session outlives the server: whoever was cut off attaches while it starts again.
+    const connection = await whileUnreachable(() => pool.direct(path));
     const running = new Exec(pool, sprite, connection, false, false, {}, sink);
     running.sessionId = sessionId;
     return running;

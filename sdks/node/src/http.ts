@@ -43,6 +43,19 @@ interface Request {
 /** How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all. */
 const readWaits = [100, 200, 400, 800, 1500, 2000, 2000, 2000];
 
+/** Tries again for some seconds while the server cannot be reached: only for what may be done twice. */
+export async function whileUnreachable<Value>(work: () => Promise<Value>): Promise<Value> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
+      if (!isPassing || attempt === readWaits.length) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, readWaits[attempt]));
+  }
+}
+
 /** A path segment. */
 export const segment = encodeURIComponent;
 

@@ -159,7 +159,10 @@ class AsyncSprite:
         return [Session.of(raw) for raw in (await self._transport.json("GET", f"{self._path}/exec"))["sessions"]]
 
     async def attach(self, session_id: str) -> AsyncProcess:
-        """Attaches to a command that runs: what it printed comes first. Leave with `detach`."""
+        """Attaches to a command that runs: what it printed comes first. Leave with `detach`.
+
+        While the server cannot be reached it is asked again, for some seconds.
+        """
         running = await Exec.attach(self._client._get_pool(), self.name, session_id)
         return AsyncProcess(running, None)
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from . import errors
 from ._pool import Pool
-from ._transport import segment
+from ._transport import READ_WAITS, segment
 from .models import CommandLine, TerminalSize, argv_of, duration_of, environment_of
 
 CONTROL = "control:"
@@ -109,7 +109,17 @@ class Exec:
 
     @classmethod
     async def attach(cls, pool: Pool, sprite: str, session_id: str) -> Exec:
-        connection = await pool.direct(f"/v1/sprites/{segment(sprite)}/exec/{segment(session_id)}")
+        waits = iter(READ_WAITS)
+        while True:
+            try:
+                connection = await pool.direct(f"/v1/sprites/{segment(sprite)}/exec/{segment(session_id)}")
+                break
+            except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable):
+                # The session outlives the server: whoever was cut off attaches while it starts again.
+                wait = next(waits, None)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
         running = cls(pool, sprite, connection, control=False, tty=False)
         running.session_id = session_id
         return running
