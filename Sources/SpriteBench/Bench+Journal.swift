@@ -34,8 +34,8 @@ extension Bench {
                     // Besides the one that showed that the sprite runs.
                     for sprite in sprites { try await self.waitForEnds(sprite, run + 2) }
                 }
-                for sprite in sprites { try await self.expectRecorded(sprite, lines * (run + 1)) }
                 shares.append(Double(try self.processorTicks() - busy) * 10 / took.milliseconds)
+                for sprite in sprites { try await self.expectRecorded(sprite, lines * (run + 1)) }
                 rates.add(milliseconds: Double(lines * sprites.count) / (took.milliseconds / 1e3))
             }
             var row = Row("journal: lines of 100 bytes from 4 sprites", rates, bars: [.atLeast(100_000)])

@@ -12,9 +12,13 @@ struct BaseMounts {
     /// By base; `device` tells whether a base of that name was replaced meanwhile.
     var open: [BaseName: (tree: Descriptor, device: UInt64)] = [:]
     var userNamespace: Descriptor?
+    /// An empty filesystem without a UUID: `BtrfsPool.lowerLayers`.
+    var nothing: Descriptor?
 }
 
 extension BtrfsPool {
+    var nothingPath: String { "\(runDirectory)/nothing" }
+
     func rootPath(_ sprite: SpriteID) -> String { "\(runDirectory)/roots/\(sprite)" }
 
     package func mountRoot(
@@ -28,8 +32,7 @@ extension BtrfsPool {
     }
 
     private func mountRootNow(_ sprite: SpriteID, _ base: BaseName, _ layer: String?) throws -> String {
-        let lower = try shiftedBase(base)
-        let middle = try layer.map(openDirectory)
+        let lower = try lowerLayers(base, layer)
         let live = try openLive(sprite)
         let upper = try openDirectory("\(livePath(sprite))/upper")
         let work = try openDirectory("\(livePath(sprite))/work")
@@ -38,11 +41,10 @@ extension BtrfsPool {
         detach(target)
         try makeDirectory(target, mode: 0o755, owner: shiftedRoot, group: shiftedRoot)
         let options = [
-            "lowerdir=\(references(middle, lower))", "upperdir=\(reference(upper))",
-            "workdir=\(reference(work))",
+            "lowerdir=\(references(lower))", "upperdir=\(reference(upper))", "workdir=\(reference(work))",
             "index=off", "metacopy=off", "redirect_dir=on",
         ]
-        _ = try withExtendedLifetime((lower, middle, live, upper, work)) {
+        _ = try withExtendedLifetime((lower, live, upper, work)) {
             try traced("mount.overlay") {
                 try checked(
                     clinux_mount("sprite", target, "overlay", UInt(MS_NODEV), options.joined(separator: ",")),
@@ -77,8 +79,7 @@ extension BtrfsPool {
 
     /// A detached, read-only mount of what a sprite with this disk and base sees.
     func openView(_ snapshot: Descriptor, _ base: BaseName, middle: String?) throws -> Int32 {
-        let lower = try shiftedBase(base)
-        let middle = try middle.map(openDirectory)
+        let lower = try lowerLayers(base, middle)
         let upper = try checked(
             clinux_open_in_root(snapshot.number, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), "open upper")
         let layer = Descriptor(owning: upper)
@@ -86,10 +87,9 @@ extension BtrfsPool {
         try makeDirectory(place, mode: 0o700)
         defer { rmdir(place) }
         let options = [
-            "lowerdir=\(reference(layer)):\(references(middle, lower))", "index=off", "metacopy=off",
-            "redirect_dir=follow",
+            "lowerdir=\(references([layer] + lower))", "index=off", "metacopy=off", "redirect_dir=follow",
         ]
-        _ = try withExtendedLifetime((lower, middle, layer)) {
+        _ = try withExtendedLifetime((lower, layer)) {
             let flags = UInt(MS_RDONLY | MS_NODEV | MS_NOSUID)
             try traced("mount.overlay") {
                 try checked(
@@ -106,9 +106,35 @@ extension BtrfsPool {
     /// Names a layer so that no character of its path, nor its length, matters to the mount options.
     private func reference(_ descriptor: Descriptor) -> String { "/proc/self/fd/\(descriptor.number)" }
 
-    /// The layers below the disk, the upper one first.
-    private func references(_ middle: Descriptor?, _ lower: Descriptor) -> String {
-        (middle.map { "\(reference($0)):" } ?? "") + reference(lower)
+    private func references(_ layers: [Descriptor]) -> String {
+        layers.map { reference($0) }.joined(separator: ":")
+    }
+
+    /// What lies below the disk, the upper one first.
+    ///
+    /// A file of the disk that began in a lower layer says so by a file handle. Where the kernel has the lower file's inode
+    /// but no name for it any more, overlayfs gets from FUSE a nameless entry that FUSE calls outdated at once, and the
+    /// file, whole as it is, is a stale file handle (ESTALE) for ever. Two lower filesystems without a UUID make overlayfs
+    /// leave such handles alone, since it cannot tell whose they are: FUSE has none, and neither has an empty ramfs.
+    private func lowerLayers(_ base: BaseName, _ layer: String?) throws -> [Descriptor] {
+        let base = try shiftedBase(base)
+        guard let layer else { return [base] }
+        return [try openDirectory(layer), base, try nothing()]
+    }
+
+    /// Mounted once while this process lives, in its own mount namespace.
+    private func nothing() throws -> Descriptor {
+        try mounts.withLock { mounts in
+            if let known = mounts.nothing { return known }
+            detach(nothingPath)
+            try makeDirectory(nothingPath, mode: 0o755)
+            try checked(
+                clinux_mount("sprite", nothingPath, "ramfs", UInt(MS_RDONLY | MS_NODEV | MS_NOSUID), "mode=755"),
+                "mount an empty ramfs at \(nothingPath)")
+            let opened = try openDirectory(nothingPath)
+            mounts.nothing = opened
+            return opened
+        }
     }
 
     /// The overlay of a sprite must be writable; where it is not, only the kernel's log says why.

@@ -140,6 +140,7 @@ package final class BtrfsPool: StorageDriver, TreeStorageDriver, BaseStoreDriver
         _ = try? await blocking { [self] in
             for name in (try? directoryNames("\(runDirectory)/roots")) ?? [] { detach("\(runDirectory)/roots/\(name)") }
             for name in (try? directoryNames("\(runDirectory)/bases")) ?? [] { detach("\(runDirectory)/bases/\(name)") }
+            detach(nothingPath)
             if image != nil { clinux_detach_mount(path) }
         }
     }

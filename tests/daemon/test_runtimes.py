@@ -155,6 +155,20 @@ def test_what_a_sprite_changes_is_its_own_and_in_its_checkpoints(layered: Daemon
     assert hashlib.sha256(metadata.read_bytes()).hexdigest() == before, "the metadata was written to"
 
 
+def test_a_changed_file_of_the_layer_outlives_what_the_kernel_keeps(layered: Daemon, api: Api) -> None:
+    api.create("one")
+    # Copied up whole, with a handle of the file it came from.
+    assert root_attempt(api, "one", "chmod 700 /usr/local/bin/greet; chmod 600 /opt/small/many/7").code == 0
+    state = api.checkpoint("one")
+    for _ in range(3):
+        # What still names the lower file goes first, its inode later.
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        done = root_attempt(api, "one", "greet; stat -c %a /usr/local/bin/greet /opt/small/many/7; cat /opt/small/many/7")
+        assert done.text == "hello from the layer\n700\n600\nfile 7\n", done
+        seen = root_attempt(api, "one", f"cat /.sprite/checkpoints/{state}/opt/small/many/7")
+        assert seen.text == "file 7\n", seen
+
+
 def test_a_sprite_without_a_layer_has_none(layered: Daemon, api: Api) -> None:
     assert "runtimes" not in api.create("bare", runtimes="none")
     assert attempt(api, "bare", "ls /opt/small").code != 0
