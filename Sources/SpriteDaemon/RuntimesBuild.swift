@@ -117,10 +117,10 @@ struct RuntimesBuild: AsyncParsableCommand {
             throw SpriteError(.internalError, "cannot build layer: the daemon did not say what it kept")
         }
         let builder = LayerBuilder(try LayerStore(dataDirectory: pool.data.names().dataDirectory))
-        let upper = try await pool.openPool().checkpointUpper(id, state)
+        let disks = try await pool.openPool()
         return try builder.pack(
-            recipe, base: base, upper: upper, begun: begun, epoch: description?.createdAt ?? 0,
-            archive: archive, progress: { line.show($0) })
+            recipe, base: base, lower: disks.basePath(base), upper: disks.checkpointUpper(id, state), begun: begun,
+            epoch: description?.createdAt ?? 0, archive: archive, progress: { line.show($0) })
     }
 
     private func runScript(

@@ -19,6 +19,11 @@ struct LayerIndex {
         database = try DatabaseQueue(path: metadata, configuration: configuration)
     }
 
+    /// Whether any file has extended attributes.
+    func hasAttributes() throws -> Bool {
+        try database.read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM jfs_xattr)") ?? true }
+    }
+
     /// The number of the file with this path below the layer's root; nil if there is none.
     func inode(_ path: String) throws -> Int64? {
         try database.read { db in

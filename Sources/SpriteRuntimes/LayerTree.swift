@@ -40,6 +40,7 @@ final class LayerTree {
     private var byInode: [UInt64: Node] = [:]
     private var nextInode: UInt64 = 2
     private let source: String
+    private let base: String?
     private let begun: Int64
     private let epoch: Int64
 
@@ -51,10 +52,12 @@ final class LayerTree {
     static let entriesMax = 2_000_000
 
     /// - Parameters:
+    ///   - base: The root of what the tree lies over, if it is there to be looked at.
     ///   - begun: Seconds since 1970; later times of change were made by the build itself and become `epoch`.
     ///   - epoch: When the base was made, in seconds since 1970.
-    init(_ source: String, begun: Int64, epoch: Int64) throws {
+    init(_ source: String, over base: String? = nil, begun: Int64, epoch: Int64) throws {
         self.source = source
+        self.base = base
         self.begun = begun
         self.epoch = epoch
         var facts = stat()
@@ -152,13 +155,22 @@ final class LayerTree {
             }
             let isKept =
                 name == "trusted.overlay.opaque" || name == "security.capability" || name.hasPrefix("user.")
-            guard isKept else { continue }
+            guard isKept, name != "trusted.overlay.opaque" || hidesFolder(place) else { continue }
             var value = [UInt8](repeating: 0, count: 64 << 10)
             let count = clinux_read_attribute(path, name, &value, value.count)
             guard count >= 0 else { throw SystemError(Int32(-count), "read attribute \(name) of \(path)") }
             result.append((name, Array(value.prefix(Int(count)))))
         }
         return result.sorted { $0.name < $1.name }
+    }
+
+    /// Overlayfs calls each folder that it makes opaque, also where nothing lies below it that could show through.
+    ///
+    /// Without these a layer has no attributes, as a rule, and then need not be asked for them at each lookup.
+    private func hidesFolder(_ place: String) -> Bool {
+        guard let base else { return true }
+        var facts = stat()
+        return lstat(base + place, &facts) == 0 && facts.st_mode & S_IFMT == S_IFDIR
     }
 
     private func readLink(_ path: String) throws -> String {

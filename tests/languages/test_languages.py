@@ -136,6 +136,9 @@ def test_versions_of_a_language(layered: Api) -> None:
         listed = said(layered, name, "node-version list; go-version list")
         for version in ("24", "22", "1.25", "1.24"):
             assert version in listed
+        # What go knows of its own sources comes from the layer, once for each version and cache.
+        cached = said(layered, name, "ls ~/.cache/go-build | grep index; find ~/.cache/go-build -name '*-d' | wc -l").split()
+        assert cached[:2] == ["index-1.24", "index-1.25"] and int(cached[2]) > 300, cached
         # Root is another user, with the layer's default.
         assert said(layered, name, "sudo node --version").startswith("v24.")
     finally:
