@@ -176,7 +176,7 @@ private func brokerSettings(
 
 /// First contacts and refusals go to the journal; refusals show in the log as well.
 private func contactBook(_ journal: any JournalRecorder, _ logger: Logger) -> ContactBook {
-    ContactBook { sprite, contact in
+    ContactBook(onLimit: { sprite, limit in journal.record(limit.record(sprite)) }) { sprite, contact in
         let record = contact.record(sprite)
         journal.record(record)
         guard !contact.isAllowed else { return }

@@ -56,3 +56,19 @@ extension NetworkContact {
                 fields: fields)
     }
 }
+
+/// A limit of a sprite's network that was reached.
+package enum NetworkLimitHit: String, Sendable, Hashable {
+    case connections, bandwidth
+
+    /// As the journal keeps it.
+    package func record(_ sprite: SpriteID) -> JournalRecord {
+        let text =
+            switch self {
+            case .connections: "new connections were refused: as many as its limit allows are open"
+            case .bandwidth: "packets were dropped: its limit of bandwidth was reached"
+            }
+        return JournalRecord(
+            "sprite.network_limit", level: .warning, sprite: sprite, text, fields: [("limit", .text(rawValue))])
+    }
+}

@@ -58,15 +58,14 @@ struct NetworkLimit: Sendable, Hashable {
         }
         if let connections {
             lines.append(
-                "add rule inet \(table) up_\(name) ct state new ct count over \(connections) "
-                    + "reject with icmpx admin-prohibited")
+                "add rule inet \(table) up_\(name) ct state new ct count over \(connections) goto over_connections")
         }
         if let bandwidthMbit {
             let bytes = bandwidthMbit * 125_000
-            for chain in ["up_\(name)", "down_\(name)"] {
+            for (chain, over) in [("up_\(name)", "over_upload"), ("down_\(name)", "over_download")] {
                 lines.append(
                     "add rule inet \(table) \(chain) limit rate over \(bytes) bytes/second "
-                        + "burst \(max(131_072, bytes / 10)) bytes drop")
+                        + "burst \(max(131_072, bytes / 10)) bytes goto \(over)")
             }
         }
         return lines.joined(separator: "\n") + "\n"

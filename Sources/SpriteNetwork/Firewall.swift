@@ -46,6 +46,8 @@ struct Firewall: Sendable {
             set brokered { type ipv4_addr; }
             # Who asks for names how often: what is over it never reaches the daemon.
             set asking { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
+            # Who reached a limit how often: told to the daemon about once a second.
+            set limited { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
         }
         flush table inet \(table)
         flush map inet \(table) uploads
@@ -78,6 +80,22 @@ struct Firewall: Sendable {
                 oifname "\(bridge)" ip daddr vmap @downloads
                 oifname "\(bridge)" goto inward
                 iifname "\(bridge)" goto outward
+            }
+
+            # What is over a sprite's limits.
+            chain over_connections {
+                update @limited { ip saddr limit rate 1/second burst 2 packets } \(log("connections"))
+                reject with icmpx admin-prohibited
+            }
+
+            chain over_upload {
+                update @limited { ip saddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
+                drop
+            }
+
+            chain over_download {
+                update @limited { ip daddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
+                drop
             }
 
             # Answers to what a sprite began; nobody else reaches a sprite, also no sprite of another daemon.

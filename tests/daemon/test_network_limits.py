@@ -4,11 +4,13 @@
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from support import logs
 from support.api import Api
 from support.daemon import Daemon
 from support.exec import run, shell
@@ -51,6 +53,13 @@ def opened(api: Api, name: str, count: int) -> int:
     return int(shell(api, name, f"timeout 60 python3 -c '{OPEN}' {ALLOWED} {count}", timeout=90))
 
 
+def hits(api: Api, name: str) -> Counter[str]:
+    """How often the journal says of which limit that the sprite reached it."""
+    found = logs.events(api, name, event="sprite.network_limit")
+    assert all(one["level"] == "warn" for one in found)
+    return Counter(one["fields"]["limit"] for one in found)
+
+
 def chains(daemon: Daemon) -> list[str]:
     listed = subprocess.run(["nft", "list", "table", "inet", f"sprited_{daemon.tag}"], capture_output=True, text=True)
     return re.findall(r"chain ((?:up|down)_\S+)", listed.stdout)
@@ -65,6 +74,7 @@ def test_bandwidth_is_limited_and_the_limit_changes_live(
     slow = rate(api, name)
     assert 300 < slow < 1500, slow
     assert rate(api, free) > 2 * slow, "another sprite is not held up"
+    assert hits(api, name) == {"bandwidth": 1} and hits(api, free) == {}
     api.update(name, config={"bandwidth_mbit": 80})
     assert rate(api, name) > 2 * slow
     api.update(name, config={"bandwidth_mbit": 0})
@@ -78,6 +88,8 @@ def test_connections_are_limited(
     name, free = new_sprite(config={"connections": 20}), new_sprite()
     assert opened(api, name, 40) == 20
     assert opened(api, free, 40) == 40
+    # Twenty were refused; that it happens is said once a minute.
+    assert hits(api, name) == {"connections": 1} and hits(api, free) == {}
     # Those that have ended count no more.
     assert opened(api, name, 10) == 10
     api.update(name, config={"connections": 30})

@@ -13,6 +13,8 @@ package final class ContactBook: Sendable {
         var contacts: [SpriteID: [Key: NetworkContact]] = [:]
         /// Names by the addresses they led to, per sprite.
         var names: [SpriteID: [IPv4Address: String]] = [:]
+        /// When the journal was last told that a sprite reached a limit.
+        var limits: [SpriteID: [NetworkLimitHit: ContinuousClock.Instant]] = [:]
     }
 
     private struct Key: Hashable {
@@ -23,9 +25,16 @@ package final class ContactBook: Sendable {
 
     private let state = Mutex(State())
     private let onFirst: @Sendable (SpriteID, NetworkContact) -> Void
+    private let onLimit: @Sendable (SpriteID, NetworkLimitHit) -> Void
 
-    /// - Parameter onFirst: Called for the first contact of a kind, and for the first refusal.
-    package init(onFirst: @escaping @Sendable (SpriteID, NetworkContact) -> Void = { _, _ in }) {
+    /// - Parameters:
+    ///   - onLimit: Called when a sprite reaches a limit, once a minute while that goes on.
+    ///   - onFirst: Called for the first contact of a kind, and for the first refusal.
+    package init(
+        onLimit: @escaping @Sendable (SpriteID, NetworkLimitHit) -> Void = { _, _ in },
+        onFirst: @escaping @Sendable (SpriteID, NetworkContact) -> Void = { _, _ in }
+    ) {
+        self.onLimit = onLimit
         self.onFirst = onFirst
     }
 
@@ -37,6 +46,7 @@ package final class ContactBook: Sendable {
         state.withLock {
             $0.contacts[sprite] = nil
             $0.names[sprite] = nil
+            $0.limits[sprite] = nil
         }
     }
 
@@ -75,6 +85,18 @@ package final class ContactBook: Sendable {
             return add(key, isAllowed ? nil : .address, &state, sprite)
         }
         if let first { onFirst(first.0, first.1) }
+    }
+
+    /// A packet was over a limit of one of the two.
+    func record(_ limit: NetworkLimitHit, from source: IPv4Address, to destination: IPv4Address) {
+        let now = ContinuousClock.now
+        let sprite: SpriteID? = state.withLock { state in
+            guard let sprite = state.sprites[source] ?? state.sprites[destination] else { return nil }
+            if let last = state.limits[sprite]?[limit], now - last < .seconds(60) { return nil }
+            state.limits[sprite, default: [:]][limit] = now
+            return sprite
+        }
+        if let sprite { onLimit(sprite, limit) }
     }
 
     private func add(

@@ -4,6 +4,7 @@
 import CLinux
 import Dispatch
 import Glibc
+import SpriteDomain
 import SpriteSystem
 
 /// Packets that the rules log, copied to us by the kernel after they have gone their way: nothing waits for it.
@@ -94,6 +95,10 @@ private struct LoggedPacket {
         case "contact", "refused":
             let port = hasPorts ? UInt16(bytes[...].network32(head) & 0xFFFF) : nil
             book.record(destination: destination, port: port, isAllowed: prefix == "contact", from: source)
+        case "connections", "bandwidth":
+            guard let limit = NetworkLimitHit(rawValue: prefix) else { return }
+            // Which of the two is a sprite's the book knows: bandwidth is limited in both directions.
+            book.record(limit, from: source, to: destination)
         default: break
         }
     }
