@@ -48,7 +48,8 @@ extension API {
     ///
     /// | type          | direction       | fields                                                         |
     /// |---------------|-----------------|----------------------------------------------------------------|
-    /// | session_info  | server → client | session_id, command, created, cols, rows, is_owner, tty; first |
+    /// | session_info  | server → client | session_id, command, created, cols, rows, is_owner, tty,       |
+    /// |               |                 | instance, stdout_offset, stderr_offset; first                  |
     /// | keepalive     | server → client |                                                                |
     /// | port_opened   | server → client | port, address, pid                                             |
     /// | port_closed   | server → client | port, address, pid                                             |
@@ -72,6 +73,12 @@ extension API {
         public var isOwner: Bool?
         /// With `session_info`: whether messages are terminal bytes or framed streams.
         public var tty: Bool?
+        /// With `session_info`: tells this session from others of its id; to be given back when resuming it.
+        public var instance: String?
+        /// With `session_info`: which byte of all output comes first.
+        public var stdoutOffset: Int64?
+        /// With `session_info`: the same for standard error; absent with a terminal.
+        public var stderrOffset: Int64?
         /// With `exit`: the exit code.
         public var exitCode: Int?
         /// With `signal`: its name, with or without `SIG`.
@@ -119,6 +126,9 @@ extension API {
             rows = object.tolerant("rows")
             isOwner = object.tolerant("is_owner")
             tty = object.tolerant("tty")
+            instance = object.tolerant("instance")
+            stdoutOffset = object.tolerant("stdout_offset")
+            stderrOffset = object.tolerant("stderr_offset")
             exitCode = object.tolerant("exit_code")
             signal = object.tolerant("signal")
             port = object.tolerant("port")
@@ -127,11 +137,13 @@ extension API {
         }
 
         private enum CodingKeys: String, CodingKey {
-            case type, command, created, rows, tty, signal, port, address, pid
+            case type, command, created, rows, tty, signal, port, address, pid, instance
             case sessionID = "session_id"
             case columns = "cols"
             case isOwner = "is_owner"
             case exitCode = "exit_code"
+            case stdoutOffset = "stdout_offset"
+            case stderrOffset = "stderr_offset"
         }
     }
 

@@ -262,7 +262,7 @@ package protocol SessionDriver: Sendable {
     /// What the daemon itself started (`ExecRequest.tag`) and still runs, also from before its restart.
     func taggedSessions(_ sprite: SpriteID) async -> [any ExecSession]
     /// Throws `.notFound` or `.gone`.
-    func session(_ sprite: SpriteID, _ id: String) async throws -> any ExecSession
+    func session(_ sprite: SpriteID, _ id: String, ended: Bool) async throws -> any ExecSession
 }
 
 /// What PID 1 is told once when the daemon connects.

@@ -96,6 +96,26 @@ package struct SessionInfo: Sendable, Hashable {
     }
 }
 
+extension SessionInfo {
+    /// Tells this session from every other one of its id: ids begin again when the sprite's sandbox does.
+    package var instance: String { "\(id).\(createdAt.nanoseconds)" }
+}
+
+/// How far a client had come whose connection was lost.
+package struct ResumePoint: Sendable, Hashable {
+    /// ``SessionInfo/instance``; nil: any.
+    package var instance: String?
+    /// The next byte of the output, counted from the command's start; nil: the first that is kept.
+    package var stdout: Int64?
+    /// The same for standard error; a terminal has none.
+    package var stderr: Int64?
+    package init(instance: String? = nil, stdout: Int64? = nil, stderr: Int64? = nil) {
+        self.instance = instance
+        self.stdout = stdout
+        self.stderr = stderr
+    }
+}
+
 package enum OutputStream: UInt8, Sendable, Hashable { case stdout = 1, stderr = 2 }
 
 package enum SessionEvent: Sendable {
@@ -115,6 +135,8 @@ package struct TooSlow: Error {
 /// The producer is held back once the fastest of its readers is `Limits.streamWindowBytesMax` behind. A reader that is
 /// `Limits.readerLagBytesMax` behind is let go: `next` throws ``TooSlow``.
 package protocol SessionReader: AnyObject, Sendable {
+    /// The first byte of each stream that it gives, counted from the command's start.
+    var offsets: [Int64] { get }
     /// Waits for the next event; nil after `.exited`. Cancelling the task throws `CancellationError`.
     func next() async throws -> SessionEvent?
     /// The size of this client's terminal. That of the newest client applies, and when it leaves that of the one
@@ -122,6 +144,9 @@ package protocol SessionReader: AnyObject, Sendable {
     func resize(_ size: TerminalSize)
     /// The client went away. Idempotent. The last detach starts the session's `maxRunAfterDisconnect`.
     func detach()
+    /// The client's connection was lost, or nobody knows whether it has everything: detaches, but what it needs to
+    /// go on is kept for some seconds, and so is the exit status. ``detach()`` later says that it has everything.
+    func lose()
 }
 
 /// One command that runs, or has just ended, in a sprite.
@@ -129,6 +154,10 @@ package protocol ExecSession: AnyObject, Sendable {
     var info: SessionInfo { get }
     /// Attaches a client: kept output first, then live, nothing missing and nothing twice.
     func attach() -> any SessionReader
+    /// - Parameters:
+    ///   - point: Where to go on; ``SpriteError/Code/gone`` if those bytes are not kept. Nil: as ``attach()``.
+    ///   - mayResume: The session is over only once the reader is detached, not when it has given the exit status.
+    func attach(at point: ResumePoint?, mayResume: Bool) throws -> any SessionReader
     /// Queues bytes for standard input; suspends while the queue is over `Limits.stdinQueueBytesMax`.
     func writeInput(_ bytes: ByteBuffer) async throws
     /// Ends standard input after what is queued. Idempotent; harmless after the end or without input.

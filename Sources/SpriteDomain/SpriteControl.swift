@@ -96,10 +96,14 @@ package protocol SpriteControl: Sendable {
     /// Sessions that run.
     func sessions(_ name: SpriteName) async throws -> [SessionInfo]
     /// Throws `.notFound` for an id that never was, `.gone` for one that has ended.
-    func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession
+    func session(_ name: SpriteName, _ id: String, ended: Bool) async throws -> any ExecSession
 }
 
 extension SpriteControl {
+    package func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
+        try await session(name, id, ended: false)
+    }
+
     package func restore(
         _ name: SpriteName, _ id: CheckpointID, progress: Progress
     ) async throws -> CheckpointID {

@@ -227,12 +227,12 @@ extension Lifecycle: SpriteControl {
         await drivers.sessions.sessions(try machine(name).id)
     }
 
-    package func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
+    package func session(_ name: SpriteName, _ id: String, ended: Bool) async throws -> any ExecSession {
         let machine = try machine(name)
         // A sprite that sleeps has its sessions still; one that is cold has none.
         if await machine.isFrozen { try await wake(machine) }
         await machine.touch()
-        return try await drivers.sessions.session(machine.id, id)
+        return try await drivers.sessions.session(machine.id, id, ended: ended)
     }
 
     package func policy(_ name: SpriteName, _ kind: PolicyKind) async throws -> String? {

@@ -65,6 +65,8 @@ extension Agent {
             }
         }
         enter(live)
+        // Whoever was attached comes back for what is printed now.
+        if session.ending == nil, record.info.tag == nil { live.holdForReader() }
         live.openForJournal(nil)
         if session.isTerminal {
             try live.start(master: descriptors[0], relayRead: descriptors[1], relayWrite: descriptors[2])
@@ -82,6 +84,7 @@ extension Agent {
             live.ended(ExitStatus(ending))
         } else {
             live.disconnected()
+            if live.session.info.tag == nil { live.awaitReader() }
         }
     }
 

@@ -113,7 +113,7 @@ extension Agent {
         let live = waiting.live
         live.resolved(command: command(path, waiting.arguments), directory: directory)
         enter(live)
-        live.awaitFirstReader()
+        live.holdForReader()
         live.openForJournal(start(of: waiting))
         do {
             if live.session.info.isTerminal {

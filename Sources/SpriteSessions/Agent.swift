@@ -212,10 +212,13 @@ final class Agent {
             .sorted { $0.number < $1.number }.map(\.session)
     }
 
-    func session(_ id: String) throws -> Session {
+    /// - Parameter ended: Also one that has ended and is kept for a client that may not have everything.
+    func session(_ id: String, ended: Bool) throws -> Session {
         guard let number = UInt64(id), String(number) == id, number > 0, number < nextNumber, pending[number] == nil
         else { throw SpriteError(.notFound, "cannot find session \(id)") }
-        guard let live = sessions[number], live.isRunning || live.endedUnseen, live.session.info.tag == nil else {
+        guard let live = sessions[number], live.isRunning || live.endedUnseen || ended && live.isKept,
+            live.session.info.tag == nil
+        else {
             throw SpriteError(.gone, "cannot reach session \(id): it has ended")
         }
         return live.session

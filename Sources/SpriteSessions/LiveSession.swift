@@ -11,6 +11,7 @@ import Synchronization
 /// The event thread's side of a session: its pumps, its timers, its end.
 final class LiveSession {
     /// A session nobody attaches to after its start counts as disconnected then.
+    /// So long output is held for a client whose connection was lost, too.
     private static let firstAttach: Duration = .seconds(10)
     /// After the end, for whoever started it and has not attached yet.
     private static let grace: Duration = .seconds(10)
@@ -31,6 +32,7 @@ final class LiveSession {
     private var masterWatch: EventLoop.Watch?
     private var disconnectTimer: EventLoop.Timer?
     private var graceTimer: EventLoop.Timer?
+    private var awaitTimer: EventLoop.Timer?
     private var isRetired = false
     private var isReleased = false
     /// It ended while no daemon was there; its clients may come back for the rest.
@@ -56,6 +58,8 @@ final class LiveSession {
         self.record = record
     }
 
+    /// It ended, and is kept for a client that may not have everything.
+    var isKept: Bool { !isRunning && !isRetired }
     var isRunning: Bool { session.state.withLock { $0.ending == nil } }
 
     /// Begins to collect.
@@ -159,8 +163,7 @@ final class LiveSession {
         }
         guard isFirst else { return }
         for waiter in waiters { waiter.resume(.success(status)) }
-        if let disconnectTimer { loop.cancel(disconnectTimer) }
-        disconnectTimer = nil
+        stopDisconnectTimer()
         input?.close()
         for pump in pumps { pump.processEnded() }
         pumpChanged()
@@ -241,23 +244,30 @@ final class LiveSession {
         disconnectTimer = nil
     }
 
-    func detached() {
+    func detached(isLost: Bool = false) {
         // The job of an attach and of its detach may both come after the fact: then the timer of the start still runs.
         stopDisconnectTimer()
         if session.state.withLock({ $0.readers.isEmpty }) { disconnected() }
+        if isLost { awaitReader() }
         // Whoever held the command back may have been the one that left.
         for pump in pumps { pump.run() }
     }
 
-    /// Call before output is taken: what is printed until the first client attaches is kept for it.
-    func awaitFirstReader() { session.state.withLock { $0.awaitsFirstReader = true } }
+    /// Call before output is taken: what is printed until a client attaches is kept for it.
+    func holdForReader() { session.state.withLock { state in state.awaited = state.streams.map(\.end) } }
 
     func started() {
         disconnected(LiveSession.firstAttach)
-        // Nobody came: it goes on without.
-        loop.after(LiveSession.firstAttach) { [weak self] in
+        awaitReader()
+    }
+
+    /// If nobody comes, it goes on without.
+    func awaitReader() {
+        if let awaitTimer { loop.cancel(awaitTimer) }
+        awaitTimer = loop.after(LiveSession.firstAttach) { [weak self] in
             guard let self else { return }
-            session.state.withLock { $0.awaitsFirstReader = false }
+            awaitTimer = nil
+            session.state.withLock { $0.awaited = nil }
             for pump in pumps { pump.run() }
         }
     }
@@ -287,5 +297,6 @@ final class LiveSession {
         for pump in pumps { pump.close() }
         if let disconnectTimer { loop.cancel(disconnectTimer) }
         if let graceTimer { loop.cancel(graceTimer) }
+        if let awaitTimer { loop.cancel(awaitTimer) }
     }
 }

@@ -12,13 +12,19 @@ final class Reader: SessionReader {
     private static let bytesMax = 256 << 10
     private let session: Session
     private let id: Int
+    private let mayResume: Bool
+    /// The exit status was taken and the session was not told yet.
+    private let hasExit = Atomic(false)
+    let offsets: [Int64]
 
-    init(session: Session, id: Int) {
+    init(session: Session, id: Int, offsets: [Int64], mayResume: Bool) {
         self.session = session
         self.id = id
+        self.offsets = offsets
+        self.mayResume = mayResume
     }
 
-    deinit { detach() }
+    deinit { if mayResume { lose() } else { detach() } }
 
     func next() async throws -> SessionEvent? {
         while true {
@@ -32,7 +38,8 @@ final class Reader: SessionReader {
             switch step {
             case .read(let stream, let offset, let count): return try read(stream, offset, count)
             case .exited(let status):
-                session.tell { $0.exitWasDelivered() }
+                hasExit.store(true, ordering: .relaxed)
+                if !mayResume { confirmExit() }
                 return .exited(status)
             case .wait: try await waiter.wait()
             case .end: return nil
@@ -51,14 +58,26 @@ final class Reader: SessionReader {
     }
 
     func detach() {
+        leave(isLost: false)
+        confirmExit()
+    }
+
+    func lose() { leave(isLost: true) }
+
+    private func confirmExit() {
+        if hasExit.exchange(false, ordering: .relaxed) { session.tell { $0.exitWasDelivered() } }
+    }
+
+    private func leave(isLost: Bool) {
         let (wasAttached, waiter, size) = session.state.withLock { state in
             state.cutOff.remove(id)
             let reader = state.readers.removeValue(forKey: id)
+            if isLost, let reader, state.readers.isEmpty, state.ending == nil { state.awaited = reader.offsets }
             return (reader != nil, reader?.waiter, state.applyTerminalSize())
         }
         waiter?.resume(.failure(CancellationError()))
         if let size { session.tell { $0.resize(size) } }
-        if wasAttached { session.tell { $0.detached() } }
+        if wasAttached { session.tell { $0.detached(isLost: isLost) } }
     }
 
     private func read(_ stream: Int, _ offset: Int64, _ count: Int) throws -> SessionEvent {

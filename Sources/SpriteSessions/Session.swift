@@ -42,9 +42,14 @@ package final class Session: ExecSession {
     }
 
     package func attach() -> any SessionReader {
-        let id = state.withLock { $0.attach() }
+        // Without a point there is nothing to refuse.
+        do { return try attach(at: nil, mayResume: false) } catch { fatalError("\(error)") }
+    }
+
+    package func attach(at point: ResumePoint?, mayResume: Bool) throws -> any SessionReader {
+        let (id, offsets) = try state.withLock { state throws(SpriteError) in try state.attach(at: point) }
         tell { $0.attached() }
-        return Reader(session: self, id: id)
+        return Reader(session: self, id: id, offsets: offsets, mayResume: mayResume)
     }
 
     package func writeInput(_ bytes: ByteBuffer) async throws {

@@ -157,7 +157,7 @@ package final class SessionEngine: SessionDriver {
         return (try? await waiter.wait()) ?? []
     }
 
-    package func session(_ sprite: SpriteID, _ id: String) async throws -> any ExecSession {
+    package func session(_ sprite: SpriteID, _ id: String, ended: Bool) async throws -> any ExecSession {
         let waiter = Waiter<Session>()
         post(waiter) { core in
             waiter.resume(
@@ -165,7 +165,7 @@ package final class SessionEngine: SessionDriver {
                     guard let agent = core.agents[sprite] else {
                         throw SpriteError(.notFound, "cannot find session \(id)")
                     }
-                    return try agent.session(id)
+                    return try agent.session(id, ended: ended)
                 })
         }
         return try await waiter.wait()

@@ -49,8 +49,9 @@ struct SessionState {
     var nextReader = 0
     /// Clients that were let go since they were too far behind, and do not know it yet.
     var cutOff: Set<Int> = []
-    /// Whoever started it has not attached yet: until then the command is held back as if a reader stood at the start.
-    var awaitsFirstReader = false
+    /// Where a client is expected to attach that started it, or whose connection was lost: until then the command is
+    /// held back as if it stood there, and nothing more is given up.
+    var awaited: [Int64]?
     /// Set when the process has ended.
     var ending: ExitStatus?
     /// Set when, in addition, all its output is in the files.
@@ -78,7 +79,7 @@ struct SessionState {
     ///
     /// The fastest client sets the pace, so that a slow one never holds the others up.
     mutating func window(_ stream: Int) -> Int {
-        let first = awaitsFirstReader ? streams[stream].start : nil
+        let first = awaited?[stream]
         guard let fastest = readers.values.map({ $0.offsets[stream] }).max() ?? first else { return .max }
         let room = Int64(Limits.streamWindowBytesMax) - (streams[stream].end - fastest)
         streams[stream].isPaused = room <= 0
@@ -96,6 +97,7 @@ struct SessionState {
     ///
     /// - Parameter backlogMax: So much is kept for the journal.
     mutating func takeUnneeded(_ stream: Int, backlogMax: Int) -> Range<Int64>? {
+        guard awaited == nil else { return nil }
         let page: Int64 = 4096
         let step: Int64 = 1 << 20
         var keep = streams[stream].end - Int64(Limits.scrollbackBytesMax)
@@ -156,16 +158,39 @@ struct SessionState {
 
     // MARK: Clients
 
-    mutating func attach() -> Int {
-        let id = nextReader
-        nextReader += 1
-        awaitsFirstReader = false
+    /// Where a client begins that has nothing yet.
+    private var beginnings: [Int64] {
         // What is kept beyond that waits for the journal, and would put a new client far behind the others.
         let furthest = Int64(Limits.readerLagBytesMax / 2)
-        readers[id] = Reader(
-            offsets: streams.map {
-                $0.end - $0.start > furthest ? $0.end - Int64(Limits.scrollbackBytesMax) : $0.start
-            })
+        return streams.map { $0.end - $0.start > furthest ? $0.end - Int64(Limits.scrollbackBytesMax) : $0.start }
+    }
+
+    /// - Parameter point: Where to go on; from what is kept if nil.
+    mutating func attach(at point: ResumePoint? = nil) throws(SpriteError) -> (id: Int, offsets: [Int64]) {
+        if let instance = point?.instance, instance != info.instance {
+            throw SpriteError(.gone, "cannot resume session \(info.id): it is another command of the same id")
+        }
+        var offsets = beginnings
+        for (stream, wanted) in [point?.stdout, point?.stderr].prefix(streams.count).enumerated() {
+            guard let wanted else { continue }
+            let kept = streams[stream].start...streams[stream].end
+            guard kept.contains(wanted) else {
+                let name = stream == 0 ? "stdout" : "stderr"
+                throw SpriteError(
+                    .gone,
+                    "cannot resume session \(info.id) at byte \(wanted) of \(name): kept are bytes "
+                        + "\(kept.lowerBound) to \(kept.upperBound)")
+            }
+            offsets[stream] = wanted
+        }
+        return (attach(offsets), offsets)
+    }
+
+    private mutating func attach(_ offsets: [Int64]) -> Int {
+        let id = nextReader
+        nextReader += 1
+        awaited = nil
+        readers[id] = Reader(offsets: offsets)
         // Whoever started the command said it with the request.
         if id == 0 { readers[id]?.terminalSize = info.terminalSize }
         return id

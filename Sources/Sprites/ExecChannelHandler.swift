@@ -103,7 +103,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         self.context = context
         guard context.channel.isActive else {
             // It ended before it got here, and nobody will tell us again.
-            return settle(.failed(lost("it was closed before the command ended")))
+            return settle(lostEnding("it was closed before the command ended"))
         }
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         watch(context)
@@ -144,13 +144,13 @@ final class ExecChannelHandler: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         pings?.cancel()
-        settle(.failed(lost("it was closed before the command ended")))
+        settle(lostEnding("it was closed before the command ended"))
         context.fireChannelInactive()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         let why = (error as? WebSocketProblem).map { "the server broke the protocol: \($0)" } ?? "\(error)"
-        settle(.failed(lost(why)))
+        settle(lostEnding(why))
         context.close(promise: nil)
     }
 
@@ -167,6 +167,11 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         if readIsHeld { resumeReading() }
     }
 
+    /// An exit code that is there comes after all output.
+    private func lostEnding(_ why: String) -> ExecState.Ending {
+        exitCode.map { .exited(Int32($0)) } ?? .failed(lost(why))
+    }
+
     private func lost(_ why: String) -> SpritesError {
         SpritesError(.connectionLost, "the connection to \(place) was lost: \(why)")
     }
@@ -175,7 +180,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         // Nothing is read while the reader is behind, so silence means nothing then.
         if isPaused || readIsHeld { lastSign = .now() }
         guard .now() - lastSign <= Self.silenceMax else {
-            settle(.failed(lost("no sign of life for 45 s")))
+            settle(lostEnding("no sign of life for 45 s"))
             return context.close(promise: nil)
         }
         send(.ping, ByteBuffer(), context)
@@ -227,7 +232,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
             return settle(code == 1000 ? .exited(0) : .failed(lost))
         }
         let why = code == 1001 ? "the server is stopping" : "the server closed it with \(code ?? 1005)"
-        settle(.failed(lost(code == 1001 || reason.isEmpty ? why : "\(why) \(reason)")))
+        settle(lostEnding(code == 1001 || reason.isEmpty ? why : "\(why) \(reason)"))
     }
 
     private func readBinary(_ part: WebSocketPart, _ context: ChannelHandlerContext) {
@@ -275,6 +280,11 @@ final class ExecChannelHandler: ChannelDuplexHandler {
         switch message.type {
         case "session_info":
             if let tty = message.tty, !isControl { isTerminal = tty }
+            guard state.located(ExecPosition(message)) else {
+                state.giveUp()
+                settle(.failed(lost("the server does not resume the command")))
+                return hangUp(context, answering: false)
+            }
             started(state, ExecState.Greeting(sessionID: message.sessionID ?? "", isTerminal: isTerminal))
         case "exit" where isTerminal:
             guard let code = message.exitCode else {
@@ -353,6 +363,7 @@ final class ExecChannelHandler: ChannelDuplexHandler {
             settle(.failed(CancellationError()))
             hangUp(context, answering: false)
         case .hangUp:
+            current?.state.giveUp()
             settle(.failed(lost("the client was closed")))
             hangUp(context, answering: false)
         }

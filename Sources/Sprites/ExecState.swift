@@ -3,6 +3,7 @@
 
 import NIOConcurrencyHelpers
 import NIOCore
+import SpriteAPI
 
 /// What a running command's connection and its reader share: output not yet read, and how it ended.
 ///
@@ -37,6 +38,28 @@ final class ExecState: Sendable {
         var onPort: (@Sendable (PortChange) -> Void)?
         /// Before somebody asked.
         var ports: [PortChange] = []
+        var channel: (any Channel)?
+        /// Where the output has come to; nil before the server said so, or if it cannot resume.
+        var position: ExecPosition?
+        /// Attaches again after the connection was lost.
+        var resume: (@Sendable (SpritesError) -> Void)?
+        var attempt = 0
+        /// The connection was lost and may come back.
+        var isResuming = false
+        /// And was again, before whoever resumes knew that it was back.
+        var isLostAgain = false
+        /// Sent once it is back.
+        var held: [WebSocketMessage] = []
+        /// Input was written that may or may not have arrived.
+        var hasWritten = false
+        var inputEnded = false
+        var isGivenUp = false
+
+        /// Not if input may be lost, nor in a terminal.
+        var mayResume: Bool {
+            position != nil && resume != nil && greeting?.isTerminal == false && !hasWritten && !isGivenUp
+                && ending == nil
+        }
     }
 
     private let storage = NIOLockedValueBox(Storage())
@@ -59,6 +82,8 @@ final class ExecState: Sendable {
 
     func append(_ chunk: OutputChunk) {
         let reader = storage.withLockedValue { storage -> CheckedContinuation<Void, any Error>? in
+            storage.position?.advance(chunk.stream, by: Int64(chunk.count))
+            storage.attempt = 0
             guard !storage.discards, storage.ending == nil else { return nil }
             storage.chunks.append(chunk)
             storage.bufferedBytes += chunk.count
@@ -73,6 +98,15 @@ final class ExecState: Sendable {
     func finish(_ ending: Ending) {
         let resumptions = storage.withLockedValue { storage -> (() -> Void)? in
             guard storage.ending == nil else { return nil }
+            if case .failed(let lost as SpritesError) = ending, lost.code == .connectionLost, storage.mayResume {
+                if storage.isResuming {
+                    storage.isLostAgain = true
+                    return nil
+                }
+                storage.isResuming = true
+                let resume = storage.resume
+                return { resume?(lost) }
+            }
             var ending = ending
             // Whoever hears of a lost connection, a reader of output or who waits for the end, hears which session it was.
             if let session = storage.greeting?.sessionID, !session.isEmpty,
@@ -83,6 +117,10 @@ final class ExecState: Sendable {
                 ending = .failed(lost)
             }
             storage.ending = ending
+            storage.isResuming = false
+            storage.resume = nil
+            storage.channel = nil
+            storage.held = []
             let reader = storage.reader
             let waiters = storage.endWaiters.values
             let greetingWaiter = storage.greetingWaiter
@@ -128,6 +166,94 @@ final class ExecState: Sendable {
     }
     var hasEnded: Bool { storage.withLockedValue { $0.ending != nil } }
     var isPaused: Bool { storage.withLockedValue { $0.isPaused } }
+
+    // MARK: Lost connections
+
+    /// The connection that it is on, until it ends.
+    var channel: (any Channel)? { storage.withLockedValue { $0.channel } }
+
+    func use(_ channel: any Channel, resume: @escaping @Sendable (SpritesError) -> Void) {
+        storage.withLockedValue { storage in
+            guard storage.ending == nil else { return }
+            storage.channel = channel
+            storage.resume = resume
+        }
+    }
+
+    /// The server said where its output begins; false if that is not where it stopped.
+    func located(_ position: ExecPosition?) -> Bool {
+        storage.withLockedValue { storage in
+            guard storage.position == nil || storage.position == position else { return false }
+            storage.position = position
+            return true
+        }
+    }
+
+    /// It is not attached to again.
+    func giveUp() { storage.withLockedValue { $0.isGivenUp = true } }
+
+    /// When to try again and from where; nil if it is not to be tried any more.
+    func nextAttempt() -> (wait: Duration, position: ExecPosition)? {
+        storage.withLockedValue { storage in
+            guard storage.mayResume, let position = storage.position,
+                storage.attempt < HTTPTransport.readWaits.count
+            else { return nil }
+            defer { storage.attempt += 1 }
+            return (HTTPTransport.readWaits[storage.attempt], position)
+        }
+    }
+
+    /// It is on another connection now; false if that was lost as well.
+    func resumed(on channel: any Channel) -> Bool {
+        // Outside the lock: on its own event loop a channel may tell of a failed write at once.
+        let messages = storage.withLockedValue { storage -> [WebSocketMessage]? in
+            guard storage.ending == nil else { return [] }
+            guard !storage.isLostAgain else {
+                storage.isLostAgain = false
+                return nil
+            }
+            storage.isResuming = false
+            storage.channel = channel
+            defer { storage.held = [] }
+            let end = WebSocketMessage(opcode: .binary, data: ByteBuffer(bytes: [API.Stream.endOfInput]))
+            return (storage.inputEnded ? [end] : []) + storage.held
+        }
+        for message in messages ?? [] { send(message, channel) }
+        return messages != nil
+    }
+
+    /// It cannot be resumed.
+    func abandon(_ lost: SpritesError) {
+        giveUp()
+        finish(.failed(lost))
+    }
+
+    /// Whether the connection is lost and may come back.
+    var isResuming: Bool { storage.withLockedValue { $0.isResuming } }
+
+    /// Sends something that may be sent later as well; what says the end of input, again.
+    func send(_ message: WebSocketMessage, endsInput: Bool = false) {
+        let channel = storage.withLockedValue { storage -> (any Channel)? in
+            if endsInput { storage.inputEnded = true }
+            guard storage.isResuming else { return storage.channel }
+            if !endsInput { storage.held.append(message) }
+            return nil
+        }
+        if let channel { send(message, channel) }
+    }
+
+    private func send(_ message: WebSocketMessage, _ channel: any Channel) {
+        channel.writeAndFlush(ExecWrite(owner: self, message: message), promise: nil)
+    }
+
+    /// The connection for input, which cannot be resumed from then on; nil if it has ended.
+    func channelForInput() async throws -> (any Channel)? {
+        while isResuming { try await Task.sleep(for: .milliseconds(10)) }
+        return storage.withLockedValue { storage in
+            storage.hasWritten = true
+            return storage.channel
+        }
+    }
 
     // MARK: The reader's side
 

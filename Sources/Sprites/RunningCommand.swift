@@ -16,7 +16,6 @@ public final class RunningCommand: Sendable {
 
     /// Kept so that the event loop of the channel lives as long as this does.
     private let client: SpritesClient
-    private let channel: any Channel
     private let state: ExecState
     private let wantsTerminal: Bool
     /// The server's id for it, to attach to it later or to kill it.
@@ -24,11 +23,36 @@ public final class RunningCommand: Sendable {
     /// Whether it has a terminal.
     public var isTerminal: Bool { state.known?.isTerminal ?? wantsTerminal }
 
-    private init(_ client: SpritesClient, _ channel: any Channel, _ state: ExecState, wantsTerminal: Bool) {
-        self.client = client
-        self.channel = channel
+    private init(_ sprite: Sprite, _ channel: any Channel, _ state: ExecState, wantsTerminal: Bool) {
+        client = sprite.client
         self.state = state
         self.wantsTerminal = wantsTerminal
+        // Ends within seconds, at once when the command is given up.
+        state.use(channel) { lost in Task { await Self.resume(state, in: sprite, lost) } }
+    }
+
+    /// Attaches again where the output stopped, with back-off.
+    private static func resume(_ state: ExecState, in sprite: Sprite, _ lost: SpritesError) async {
+        let session = state.known?.sessionID ?? ""
+        while let (wait, position) = state.nextAttempt() {
+            try? await Task.sleep(for: wait)
+            if state.hasEnded { return }
+            let path = sprite.path + "/exec/" + API.PercentCoding.encode(session) + "?" + position.query.encoded
+            do {
+                let channel = try await connect(path, on: sprite.client, state, isTerminal: false)
+                guard state.resumed(on: channel) else { continue }
+                // It was given up meanwhile, or has ended, and then this means nothing.
+                if state.hasEnded { channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil) }
+                return
+            } catch let error as SpritesError
+                where [.connectionLost, .cannotConnect, .unavailable].contains(error.code)
+            {
+                continue
+            } catch {
+                break  // It has ended and was forgotten, or the output is not kept any more.
+            }
+        }
+        state.abandon(lost)
     }
 
     deinit { disconnect() }
@@ -41,26 +65,33 @@ public final class RunningCommand: Sendable {
         guard !query.tty, !query.detachable, client.options.usesControl,
             let channel = try await client.pool.control(sprite)
         else {
-            return try await open(sprite.path + "/exec?" + query.query.encoded, on: client, isTerminal: query.tty)
+            return try await open(sprite.path + "/exec?" + query.query.encoded, in: sprite, isTerminal: query.tty)
         }
         // From here to the request nothing may throw: the connection would be lost to the pool.
         let state = ExecState()
         let request = ExecRequest.begin(state, query.query) { [pool = client.pool, name = sprite.name] keep in
             pool.giveBack(channel, of: name, keep: keep)
         }
+        let running = RunningCommand(sprite, channel, state, wantsTerminal: false)
         channel.triggerUserOutboundEvent(request, promise: nil)
-        return RunningCommand(client, channel, state, wantsTerminal: false)
+        return running
     }
 
     /// Starts or attaches on a connection of its own.
-    static func open(_ path: String, on client: SpritesClient, isTerminal: Bool) async throws -> RunningCommand {
+    static func open(_ path: String, in sprite: Sprite, isTerminal: Bool) async throws -> RunningCommand {
         let state = ExecState()
+        let channel = try await connect(path, on: sprite.client, state, isTerminal: isTerminal)
+        return RunningCommand(sprite, channel, state, wantsTerminal: isTerminal)
+    }
+
+    private static func connect(
+        _ path: String, on client: SpritesClient, _ state: ExecState, isTerminal: Bool
+    ) async throws -> any Channel {
         let (place, timeout) = (client.baseURL, client.options.requestTimeout)
-        let channel = try await client.pool.direct(path) { release in
+        return try await client.pool.direct(path) { release in
             ExecChannelHandler(
                 .exec(isTerminal: isTerminal), state: state, place: place, answerTimeout: timeout, release: release)
         }
-        return RunningCommand(client, channel, state, wantsTerminal: isTerminal)
     }
 
     /// Waits until the server told the session.
@@ -69,7 +100,7 @@ public final class RunningCommand: Sendable {
             _ = try await state.greeting()
             return self
         } catch {
-            channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
+            disconnect()
             throw named(error)
         }
     }
@@ -155,7 +186,7 @@ public final class RunningCommand: Sendable {
     public func write(_ text: String) async throws { try await write(Array(text.utf8)) }
 
     private func write(_ bytes: ArraySlice<UInt8>) async throws {
-        guard !state.hasEnded else { throw ended }
+        guard !state.hasEnded, let channel = try await state.channelForInput() else { throw ended }
         var message = channel.allocator.buffer(capacity: bytes.count + 1)
         if !isTerminal { message.writeInteger(API.Stream.stdin) }
         message.writeBytes(bytes)
@@ -173,7 +204,8 @@ public final class RunningCommand: Sendable {
 
     /// Ends its standard input; with a terminal sends what Ctrl-D does.
     public func closeInput() {
-        send(.binary, ByteBuffer(bytes: [API.Stream.endOfInput]))
+        let message = WebSocketMessage(opcode: .binary, data: ByteBuffer(bytes: [API.Stream.endOfInput]))
+        state.send(message, endsInput: !isTerminal)
     }
 
     // MARK: Control
@@ -199,21 +231,20 @@ public final class RunningCommand: Sendable {
 
     /// Ends the connection without waiting; the command goes on for as long as its session allows.
     public func disconnect() {
-        guard channel.isActive, !state.hasEnded else { return }
+        let channel = state.channel
+        guard !state.hasEnded else { return }
         state.finish(.failed(CancellationError()))
-        channel.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
+        channel?.triggerUserOutboundEvent(ExecRequest.leave(state), promise: nil)
     }
 
     /// Ends the connection, after everything that was sent before has arrived.
     public func close() async throws {
-        guard channel.isActive, !state.hasEnded else { return }
+        guard !state.hasEnded, let channel = state.channel else { return }
         disconnect()
         try? await channel.closeFuture.get()
     }
 
     private func send(_ opcode: WebSocketOpcode, _ data: ByteBuffer) {
-        guard !state.hasEnded else { return }
-        channel.writeAndFlush(
-            ExecWrite(owner: state, message: WebSocketMessage(opcode: opcode, data: data)), promise: nil)
+        state.send(WebSocketMessage(opcode: opcode, data: data))
     }
 }

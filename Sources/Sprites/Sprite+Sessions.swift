@@ -19,14 +19,14 @@ extension Sprite {
         // The session outlives the server: whoever was cut off attaches while it starts again.
         for wait in HTTPTransport.readWaits {
             do {
-                return try await RunningCommand.open(path, on: client, isTerminal: false).greeted()
+                return try await RunningCommand.open(path, in: self, isTerminal: false).greeted()
             } catch let error as SpritesError
                 where [.connectionLost, .cannotConnect, .unavailable].contains(error.code)
             {
                 try await Task.sleep(for: wait)
             }
         }
-        return try await RunningCommand.open(path, on: client, isTerminal: false).greeted()
+        return try await RunningCommand.open(path, in: self, isTerminal: false).greeted()
     }
 
     /// Signals a session and waits for its end.

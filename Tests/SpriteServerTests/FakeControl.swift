@@ -210,7 +210,7 @@ final class FakeControl: SpriteControl {
         }
     }
 
-    func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
+    func session(_ name: SpriteName, _ id: String, ended: Bool) async throws -> any ExecSession {
         try checked(name) { state, _ in
             guard let session = state.sessions[id] else {
                 throw SpriteError(.notFound, "there is no session '\(id)'")

@@ -119,6 +119,8 @@ final class FakeSession: ExecSession {
         return FakeReader(self)
     }
 
+    func attach(at point: ResumePoint?, mayResume: Bool) throws -> any SessionReader { attach() }
+
     func writeInput(_ bytes: ByteBuffer) async throws {
         if command == "cat" { emit(.stdout, bytes) }
         if command == "deaf" {
@@ -148,6 +150,9 @@ final class FakeSession: ExecSession {
 }
 
 private final class FakeReader: SessionReader {
+    let offsets: [Int64] = [0, 0]
+    func lose() { detach() }
+
     private let session: FakeSession
     private let index = NIOLockedValueBox(0)
     private let isDetached = NIOLockedValueBox(false)

@@ -156,7 +156,7 @@ struct SessionTests {
             let info = try #require(await fixture.engine.sessions(fixture.sprite).first)
             #expect(info.id == session.info.id && info.command == session.info.command)
             #expect(info.isTerminal == isTerminal && info.directory == session.info.directory)
-            let again = try await fixture.engine.session(fixture.sprite, info.id)
+            let again = try await fixture.engine.session(fixture.sprite, info.id, ended: false)
             let ending = isTerminal ? "\r\n" : "\n"
             let outcome = try await collect(again.attach())
             #expect(outcome.output == (1...count).map { "\($0)\(ending)" }.joined() && outcome.status == .exited(9))
@@ -171,7 +171,7 @@ struct SessionTests {
         try await session.writeInput(ByteBuffer(string: "one\n"))
         _ = try await session.attach().next()
         try await fixture.restart()
-        let again = try await fixture.engine.session(fixture.sprite, session.info.id)
+        let again = try await fixture.engine.session(fixture.sprite, session.info.id, ended: false)
         try await again.writeInput(ByteBuffer(string: "two\n"))
         again.closeInput()
         #expect(try await collect(again.attach()) == Run(output: "one\ntwo\n", errors: "", status: .exited(0)))
@@ -204,7 +204,8 @@ struct SessionTests {
         let session = try await fixture.exec(fixture.shell("head -c 50000000 /dev/zero; echo done >&2"))
         let slow = session.attach()
         try await Task.sleep(for: .milliseconds(500))
-        #expect(try await fixture.engine.session(fixture.sprite, session.info.id).info.attachedClients == 1)
+        #expect(
+            try await fixture.engine.session(fixture.sprite, session.info.id, ended: false).info.attachedClients == 1)
         #expect(try await collect(slow).output.utf8.count == 50_000_000)
         await fixture.end()
     }
@@ -249,7 +250,7 @@ struct SessionTests {
             ("0", .notFound), ("18446744073709551616", .notFound),
         ] {
             let error = await #expect(throws: SpriteError.self) {
-                _ = try await fixture.engine.session(fixture.sprite, id)
+                _ = try await fixture.engine.session(fixture.sprite, id, ended: false)
             }
             #expect(error?.code == code)
         }

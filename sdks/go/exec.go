@@ -44,6 +44,8 @@ type execution struct {
 	done       chan struct{}
 	timers     []*time.Timer
 	stop       func() bool
+
+	resumption
 }
 
 func (cmd *Cmd) arguments(stdin bool) url.Values {
@@ -75,6 +77,7 @@ func (c *Client) newExecution(sprite string, socket *webSocket, control bool) *e
 	return &execution{
 		client: c, sprite: sprite, socket: socket, control: control, exitCode: -1,
 		introduced: make(chan struct{}), done: make(chan struct{}),
+		resumption: resumption{hasPlace: true, settled: closedChannel()},
 	}
 }
 
@@ -126,7 +129,7 @@ func (cmd *Cmd) begin(ctx context.Context, stdin bool, sink func(int, []byte) er
 			time.AfterFunc(cmd.Timeout, func() { e.expire("TERM") }),
 			time.AfterFunc(cmd.Timeout+grace, func() { e.expire("KILL") }),
 			// If even that brings no end, the connection is of no use.
-			time.AfterFunc(cmd.Timeout+grace+5*time.Second, func() { e.expire(""); socket.finish() }),
+			time.AfterFunc(cmd.Timeout+grace+5*time.Second, func() { e.expire(""); e.giveUp() }),
 		}
 		e.lock.Unlock()
 	}
@@ -185,6 +188,7 @@ func (e *execution) output(stream int, data []byte) {
 	if len(data) == 0 {
 		return
 	}
+	e.received(stream, len(data))
 	if err := e.sink(stream, data); err != nil {
 		e.abandon(true, err)
 	}
@@ -224,6 +228,7 @@ func (e *execution) text(data []byte) {
 		ExitCode  int    `json:"exit_code"`
 		Port      int    `json:"port"`
 		Address   string `json:"address"`
+		position
 	}
 	if json.Unmarshal(data, &event) != nil {
 		return
@@ -231,8 +236,13 @@ func (e *execution) text(data []byte) {
 	switch event.Type {
 	case "session_info":
 		e.lock.Lock()
-		e.sessionID, e.tty = event.SessionID, event.TTY
+		isOther := e.Instance != "" && e.position != event.position
+		e.sessionID, e.tty, e.position = event.SessionID, event.TTY, event.position
 		e.lock.Unlock()
+		if isOther {
+			e.end(e.lost(failure(InvalidResponse, "the server does not resume")), false)
+			return
+		}
 		e.introduce()
 	case "exit":
 		if e.tty && !e.control {
@@ -258,7 +268,16 @@ func (e *execution) introduce() {
 }
 
 // closed runs on the connection's goroutine when it ended.
-func (e *execution) closed(err error) { e.end(e.lost(err), false) }
+func (e *execution) closed(err error) {
+	e.lock.Lock()
+	hasExit := e.exitCode >= 0 // Which comes after all output.
+	e.lock.Unlock()
+	if hasExit {
+		e.end(nil, false)
+	} else if !e.resume() {
+		e.end(e.lost(err), false)
+	}
+}
 
 func (e *execution) lost(err error) *Error {
 	e.lock.Lock()
@@ -286,15 +305,19 @@ func (e *execution) end(err error, keep bool) {
 	if e.stop != nil {
 		e.stop()
 	}
+	socket, hasPlace := e.socket, e.hasPlace
+	e.hasPlace = false
 	e.lock.Unlock()
 	e.introduce()
-	e.client.pool.giveBack(e.sprite, e.socket, keep)
+	if hasPlace {
+		e.client.pool.giveBack(e.sprite, socket, keep)
+	}
 	close(e.done)
 }
 
 // abandon gives up the connection; the server ends what was not detached, at once with kill.
 func (e *execution) abandon(kill bool, err error) {
-	if kill {
+	if kill && !e.killElsewhere() {
 		_ = e.signal("KILL")
 	}
 	e.end(err, false)
@@ -339,7 +362,7 @@ func (e *execution) Write(data []byte) (int, error) {
 			return sent, err
 		}
 		part := data[sent:min(len(data), sent+inputChunk)]
-		if err := e.socket.write(2, prefix, part); err != nil {
+		if err := e.connection(true).write(2, prefix, part); err != nil {
 			if ended := e.running(); ended != nil {
 				return sent, ended
 			}
@@ -352,7 +375,10 @@ func (e *execution) Write(data []byte) (int, error) {
 
 func (e *execution) closeInput() {
 	if e.running() == nil {
-		_ = e.socket.write(2, nil, []byte{4})
+		e.lock.Lock()
+		e.inputEnded = !e.tty
+		e.lock.Unlock()
+		_ = e.connection(false).write(2, nil, []byte{4}) // Said again if the connection comes back.
 	}
 }
 
@@ -369,8 +395,17 @@ func (e *execution) tell(message map[string]any) error {
 		return err
 	}
 	text, _ := json.Marshal(message)
-	if err := e.socket.write(1, nil, text); err != nil {
-		return e.lost(err)
+	for {
+		socket := e.connection(false)
+		err := socket.write(1, nil, text)
+		if err == nil {
+			return nil
+		}
+		if !e.comesBack(socket) {
+			if ended := e.running(); ended != nil {
+				return ended
+			}
+			return e.lost(err)
+		}
 	}
-	return nil
 }

@@ -3,6 +3,7 @@
 """Through TLS, through an HTTP proxy, and through both: everything a library does goes the same way."""
 
 import base64
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from sdk import languages
 from sdk.driver import Driver, DriverError
 from support.daemon import Daemon
-from support.relays import NAME, Proxy, SlowWay, TLSEnd
+from support.relays import NAME, Cut, Proxy, SlowWay, TLSEnd
 
 Started = Callable[..., Driver]
 
@@ -100,6 +101,39 @@ class TestPaths:
         way = SlowWay(port_of(sdk_daemon))
         try:
             use_everything(started(f"http://127.0.0.1:{way.port}"))
+        finally:
+            way.close()
+
+
+    def test_a_cut_connection_is_resumed(
+        self, language: str, started: Started, sdk_daemon: Daemon | None, box: str
+    ) -> None:
+        assert sdk_daemon is not None
+        way = Cut(port_of(sdk_daemon))
+        try:
+            driver = started(f"http://127.0.0.1:{way.port}")
+            numbers = "for i in $(seq 100); do echo out $i; echo err $i >&2; sleep 0.03; done; exit 7"
+            begun = driver.begin("run", sprite=box, command=numbers)
+            typed = driver.call("start", sprite=box, command="cat; sleep 100")["process"]
+            driver.call("write", process=typed, data=base64.b64encode(b"x").decode())
+            left = driver.call("start", sprite=box, command=f"sleep 1; {numbers}", detachable=True)
+            driver.call("detach", process=left["process"])
+            attached = driver.call("attach", sprite=box, session_id=left["session_id"])["process"]
+            for _ in range(3):
+                time.sleep(0.6)
+                way.cut()
+            done = begun.result(30)
+            for stream, word in (("stdout", "out"), ("stderr", "err")):
+                wanted = "".join(f"{word} {number}\n" for number in range(1, 101))
+                assert base64.b64decode(done[stream]).decode() == wanted
+                read = driver.call("read", process=attached, stream=stream)
+                assert base64.b64decode(read["data"]).decode() == wanted
+            assert done["exit_code"] == 7
+            assert driver.call("wait", process=attached)["exit_code"] == 7
+            # What was written may not have arrived.
+            with pytest.raises(DriverError) as lost:
+                driver.call("wait", process=typed)
+            assert lost.value.fields["code"] == "connection_lost"
         finally:
             way.close()
 

@@ -91,6 +91,31 @@ def dialled(port: int) -> socket.socket:
     return connection
 
 
+class Cut(Relay):
+    """Passes everything on, until `cut` breaks off all connections that there are."""
+
+    def __init__(self, server: int) -> None:
+        self.server = server
+        self.open: set[socket.socket] = set()
+        super().__init__()
+
+    def handle(self, peer: socket.socket) -> None:
+        with dialled(self.server) as server:
+            ends = {peer, server}
+            self.open |= ends
+            try:
+                join(peer, server)
+            finally:
+                self.open -= ends
+
+    def cut(self) -> None:
+        for one in list(self.open):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It ended meanwhile.
+
+
 class LateClock(Relay):
     """Dates the requests of S3 back while `is_late`, as if the clock of whoever signs them were two hours slow.
 

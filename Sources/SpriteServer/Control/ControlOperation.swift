@@ -21,11 +21,11 @@ final class ControlOperation: ControlTask {
     private let output = NIOLockedValueBox<Task<Void, Never>?>(nil)
     private let ended = NIOLockedValueBox(false)
 
-    init(_ session: any ExecSession, id: String?, service: APIService) {
+    init(_ session: any ExecSession, at point: ResumePoint?, id: String?, service: APIService) throws {
         self.session = session
         self.id = id
         self.service = service
-        reader = session.attach()
+        reader = try session.attach(at: point, mayResume: true)
     }
 
     /// Whether its result was sent, or it was given up.
@@ -37,17 +37,20 @@ final class ControlOperation: ControlTask {
         let task = Task {
             await self.copyOutput(sprite, outbound)
             self.ended.withLockedValue { $0 = true }
-            self.reader.detach()
+            self.reader.lose()
         }
         output.withLockedValue { $0 = task }
     }
 
-    /// Lets go of it as if its client had left; nothing of it is sent any more once this returns.
-    func abandon() async {
+    /// Where its output begins.
+    var offsets: [Int64] { reader.offsets }
+
+    func abandon(isLost: Bool) async {
         let task = output.withLockedValue { $0 }
+        if isLost { reader.lose() }
         task?.cancel()
         await task?.value
-        reader.detach()
+        if !isLost { reader.detach() }
     }
 
     /// Returns when its result was sent.

@@ -15,8 +15,10 @@ protocol ControlTask: AnyObject, Sendable {
     /// A text message that is not about operations; false if it means nothing here.
     func obey(_ bytes: ByteBuffer) -> Bool
     func take(_ bytes: ByteBuffer) async throws
-    /// Lets go of it as if its client had left; nothing of it is sent any more once this returns.
-    func abandon() async
+    /// Lets go of it; nothing of it is sent any more once this returns.
+    ///
+    /// - Parameter isLost: Its client may come back for what it did not get. Otherwise it has everything it wants.
+    func abandon(isLost: Bool) async
     func waitForEnd() async
 }
 
@@ -94,7 +96,7 @@ final class ControlProxy: ControlTask {
     /// What a service does not take any more is thrown away, until its side's end ends the operation.
     func take(_ bytes: ByteBuffer) async throws { try? await stream.write(.bytes(bytes)) }
 
-    func abandon() async {
+    func abandon(isLost: Bool) async {
         let task = output.withLockedValue { $0 }
         task?.cancel()
         stream.close()

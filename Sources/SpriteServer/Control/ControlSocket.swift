@@ -35,14 +35,15 @@ struct ControlSocket: Sendable {
     func serve(_ connection: WebSocketConnection, requestID: String) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                await read(connection, requestID: requestID)
+                let isClosed = await read(connection, requestID: requestID)
+                if isClosed { await state.withLockedValue { $0.operation }?.abandon(isLost: false) }
                 connection.channel.close(promise: nil)
             }
             group.addTask { await drainOnShutdown(connection) }
             await group.next()
             group.cancelAll()
         }
-        await state.withLockedValue { $0.operation }?.abandon()
+        await state.withLockedValue { $0.operation }?.abandon(isLost: true)
     }
 
     private var running: (any ControlTask)? {
@@ -50,7 +51,9 @@ struct ControlSocket: Sendable {
     }
 
     /// Reads until the connection ends. A command's start is awaited here, so that input which came early waits for it.
-    private func read(_ connection: WebSocketConnection, requestID: String) async {
+    ///
+    /// - Returns: Whether the client said that it was done.
+    private func read(_ connection: WebSocketConnection, requestID: String) async -> Bool {
         do {
             try await connection.outbound.write(.keepalive(.ping))
             if let first { try await start(first, connection, requestID: requestID) }
@@ -59,12 +62,13 @@ struct ControlSocket: Sendable {
                 case .text(let bytes): try await takeText(bytes, connection, requestID: requestID)
                 // Between operations it is what a client still had to say to the last.
                 case .binary(let bytes): try await running?.take(bytes)
-                case .closed: return
+                case .closed: return true
                 }
             }
         } catch {
             service.logger.debug("control connection ended", metadata: ["error": "\(error)"])
         }
+        return false
     }
 
     private func takeText(_ bytes: ByteBuffer, _ connection: WebSocketConnection, requestID: String) async throws {
@@ -89,7 +93,7 @@ struct ControlSocket: Sendable {
         let outbound = connection.outbound
         // A client that gave up on a command starts the next without a word; an answer about the first would be taken
         // for one about the second.
-        await state.withLockedValue { $0.operation }?.abandon()
+        await state.withLockedValue { $0.operation }?.abandon(isLost: false)
         state.withLockedValue { $0.operation = nil }
         guard message.operation == "exec" || message.operation == "proxy" else {
             let name = message.operation ?? ""
@@ -104,7 +108,9 @@ struct ControlSocket: Sendable {
         do {
             let query = try API.ExecQuery.checked(message.parameters)
             if let id = query.sessionID {
-                try await begin(try await service.session(sprite, id), isOwner: false, message.id, outbound)
+                let point = try ResumePoint(message.parameters)
+                let session = try await service.session(sprite, id, point)
+                try await begin(session, at: point, isOwner: false, message.id, outbound)
             } else {
                 try await exec(try service.execRequest(query), message.id, outbound, requestID: requestID)
             }
@@ -158,12 +164,14 @@ struct ControlSocket: Sendable {
     }
 
     private func begin(
-        _ session: any ExecSession, isOwner: Bool, _ id: String?, _ outbound: WebSocketOutbound
+        _ session: any ExecSession, at point: ResumePoint? = nil, isOwner: Bool, _ id: String?,
+        _ outbound: WebSocketOutbound
     ) async throws {
-        let operation = ControlOperation(session, id: id, service: service)
+        let operation = try ControlOperation(session, at: point, id: id, service: service)
         state.withLockedValue { $0.operation = operation }
         try await outbound.write(contentsOf: [
-            .keepalive(.message), .text(try service.sessionInfo(session.info, isOwner: isOwner)),
+            .keepalive(.message),
+            .text(try service.sessionInfo(session.info, isOwner: isOwner, offsets: operation.offsets)),
         ])
         operation.start(sprite, outbound)
     }
@@ -179,7 +187,7 @@ struct ControlSocket: Sendable {
                 await group.next()
                 group.cancelAll()
                 // The first of the two cannot be cancelled, but giving up the operation ends it.
-                await running.abandon()
+                await running.abandon(isLost: true)
             }
         }
         try? await connection.outbound.write(.close(API.CloseCode.goingAway, "the server is stopping"))

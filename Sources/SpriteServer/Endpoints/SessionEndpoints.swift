@@ -23,9 +23,11 @@ extension APIService {
     }
 
     /// The session to attach to; one that has ended is as unknown as one that never was.
-    func session(_ name: SpriteName, _ id: String) async throws -> any ExecSession {
+    ///
+    /// Whoever resumes one finds it also for some seconds after its end.
+    func session(_ name: SpriteName, _ id: String, _ point: ResumePoint?) async throws -> any ExecSession {
         do {
-            return try await control.session(name, id)
+            return try await control.session(name, id, ended: point != nil)
         } catch let error as SpriteError where error.code == .gone {
             throw SpriteError(.notFound, error.message)
         }

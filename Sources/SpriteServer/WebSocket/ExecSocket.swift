@@ -14,13 +14,17 @@ struct ExecSocket: Sendable {
     let isOwner: Bool
     /// The session as asked for, for one that could not be started.
     let request: SessionInfo
+    /// Where a client goes on that was attached before.
+    var point: ResumePoint?
     let open: @Sendable () async throws -> any ExecSession
 
     func serve(_ connection: WebSocketConnection, requestID: String) async {
         do {
             let session = try await open()
-            try await connection.outbound.write(.text(try service.sessionInfo(session.info, isOwner: isOwner)))
-            await serve(session, connection)
+            let reader = try session.attach(at: point, mayResume: true)
+            try await connection.outbound.write(
+                .text(try service.sessionInfo(session.info, isOwner: isOwner, offsets: reader.offsets)))
+            await serve(session, reader, connection)
         } catch {
             await report(error, connection, requestID: requestID)
         }
@@ -30,18 +34,23 @@ struct ExecSocket: Sendable {
     ///
     /// The input is read until the connection ends, which the endpoint sees to: by the peer's Close, a lost
     /// connection, or a deadline after ours. It is never broken off earlier, or the peer's Close would not be read.
-    private func serve(_ session: any ExecSession, _ connection: WebSocketConnection) async {
-        let reader = session.attach()
+    private func serve(
+        _ session: any ExecSession, _ reader: any SessionReader, _ connection: WebSocketConnection
+    ) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                if await pumpInput(connection, session, reader) == .connectionLost {
+                switch await pumpInput(connection, session, reader) {
+                // It has read everything that was sent, or wants no more.
+                case .peerClosed: reader.detach()
+                case .connectionLost:
+                    reader.lose()
                     connection.channel.close(promise: nil)
                 }
             }
             group.addTask {
                 await pumpOutput(session, reader, connection)
-                // Detached before the handshake ends, which may take seconds.
-                reader.detach()
+                // Before the handshake ends, which may take seconds.
+                reader.lose()
                 // Never fails, and is not endless: a deadline of the endpoint closes the channel.
                 try? await connection.channel.closeFuture.get()
             }
@@ -50,7 +59,7 @@ struct ExecSocket: Sendable {
             await group.next()
             group.cancelAll()
         }
-        reader.detach()
+        reader.lose()
     }
 
     // MARK: Output

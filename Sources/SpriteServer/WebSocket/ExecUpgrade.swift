@@ -113,8 +113,13 @@ extension APIService {
         let socket: ExecSocket
         // The older form of attaching; with either, clients repeat other parameters, which mean nothing then.
         if let sessionID = sessionID ?? query["id"].flatMap({ $0.isEmpty ? nil : $0 }) {
-            let session = try await session(name, sessionID)
-            socket = ExecSocket(service: self, sprite: name, isOwner: false, request: session.info) { session }
+            let point = try ResumePoint(query)
+            let session = try await session(name, sessionID, point)
+            // A refusal is an answer to the request; the bytes are still there a moment later.
+            if point != nil { try session.attach(at: point, mayResume: true).lose() }
+            socket = ExecSocket(
+                service: self, sprite: name, isOwner: false, request: session.info, point: point
+            ) { session }
         } else {
             let request = try execRequest(try API.ExecQuery.checked(query))
             // The id of no session: real ones count from 1.

@@ -15,7 +15,7 @@ extension APIService {
     /// Small enough to begin with soon, large enough to cost little: the largest buffer of one event is two of them.
     private static let frameBytesMax = 128 << 10
 
-    func sessionInfo(_ info: SessionInfo, isOwner: Bool) throws -> ByteBuffer {
+    func sessionInfo(_ info: SessionInfo, isOwner: Bool, offsets: [Int64]? = nil) throws -> ByteBuffer {
         var message = API.TextMessage(type: "session_info")
         message.sessionID = info.id
         message.command = info.command
@@ -24,6 +24,11 @@ extension APIService {
         message.rows = Int(info.terminalSize?.rows ?? 24)
         message.isOwner = isOwner
         message.tty = info.isTerminal
+        if let offsets {
+            message.instance = info.instance
+            message.stdoutOffset = offsets.first
+            message.stderrOffset = offsets.dropFirst().first
+        }
         return try JSONBody.encode(message)
     }
 

@@ -2,7 +2,7 @@
 // Part of sprite-env.
 // One command over one connection: its messages, its end and what became of it if the connection breaks.
 import { CommandEnded, ConnectionLost, fromEvent, InvalidResponse } from "./errors.js";
-import { JSONObject, Query, segment, whileUnreachable } from "./http.js";
+import { isPassing, JSONObject, Query, readWaits, segment, whileUnreachable } from "./http.js";
 import { argvOf, CommandLine, durationOf, TerminalSize } from "./models.js";
 import type { Pool } from "./pool.js";
 import type { Close, WebSocketConnection } from "./websocket.js";
@@ -71,25 +71,37 @@ export class Exec {
   private loss?: Close;
   private signalled = false;
   private onAbort?: () => void;
+  /** Which session this is, to resume it after the connection was lost; undefined if the server cannot. */
+  private instance?: string;
+  /** How much came of each stream, counted from the command's start. */
+  private offsets: [number, number] = [0, 0];
+  private attempt = 0;
+  private hasPlace = true;
+  /** While the connection is lost and may come back; false if it does not. */
+  private resuming?: Promise<boolean>;
+  /** Messages to be sent once it has. */
+  private waiting: JSONObject[] = [];
+  /** Input was written that may or may not have arrived. */
+  private hasWritten = false;
+  private inputEnded = false;
+  private givenUp = false;
 
   private constructor(
-    private readonly pool: Pool, private readonly sprite: string, private readonly connection: WebSocketConnection,
-    private readonly control: boolean, public tty: boolean, private readonly options: CommandOptions,
+    private readonly pool: Pool, private readonly sprite: string, private connection: WebSocketConnection,
+    private control: boolean, public tty: boolean, private readonly options: CommandOptions,
     private readonly sink: (stream: 1 | 2, data: Buffer) => void,
   ) {
     this.introduced = new Promise((resolve) => { this.tellIntroduced = resolve; });
     this.done = new Promise((resolve, reject) => { this.resolve = resolve; this.reject = reject; });
     this.done.catch(() => {});
-    connection.onBinary = (data) => this.takeBinary(data);
-    connection.onText = (text) => this.takeText(text);
-    connection.onClose = (close) => this.fail(this.lost(close));
+    this.use(connection);
     if (options.timeout !== undefined) {
       const grace = options.timeout + (options.killAfter ?? 5000);
       this.timers = [
         setTimeout(() => this.expire("TERM"), options.timeout),
         setTimeout(() => this.expire("KILL"), grace),
         // If even that brings no end, the connection is of no use.
-        setTimeout(() => { this.timedOut = true; connection.destroy(); }, grace + 5000),
+        setTimeout(() => { this.timedOut = this.givenUp = true; this.connection.destroy(); }, grace + 5000),
       ];
     }
     if (options.signal) {
@@ -128,6 +140,65 @@ export class Exec {
     return running;
   }
 
+  private use(connection: WebSocketConnection): void {
+    connection.onBinary = (data) => this.takeBinary(data);
+    connection.onText = (text) => this.takeText(text);
+    connection.onClose = (close) => void this.closed(close);
+  }
+
+  private async closed(close: Close): Promise<void> {
+    if (this.released) return;
+    // The exit code comes after all output.
+    if (this.exitCode !== undefined) return this.end(this.exitCode);
+    if (this.mayResume) {
+      this.resuming = this.resume();
+      const isBack = await this.resuming;
+      this.resuming = undefined;
+      if (isBack) {
+        for (const message of this.waiting.splice(0)) this.text(message);
+        return;
+      }
+    }
+    this.fail(this.lost(close));
+  }
+
+  /** Not if input may be lost, nor in a terminal. */
+  private get mayResume(): boolean {
+    return this.instance !== undefined && !this.tty && !this.hasWritten && !this.givenUp && !this.released;
+  }
+
+  /** Attaches again where the output stopped, with back-off. */
+  private async resume(): Promise<boolean> {
+    this.hasPlace = false;
+    void this.pool.closeOne(this.connection);
+    const path = `/v1/sprites/${segment(this.sprite)}/exec/${segment(this.sessionId!)}`;
+    while (this.attempt < readWaits.length) {
+      await new Promise((resolve) => setTimeout(resolve, readWaits[this.attempt++]));
+      if (!this.mayResume) return false;
+      try {
+        const connection = await this.pool.direct(path, [
+          ["instance", this.instance!],
+          ["stdout_offset", String(this.offsets[0])], ["stderr_offset", String(this.offsets[1])],
+        ]);
+        if (this.released || this.givenUp) {
+          void this.pool.closeOne(connection);
+          return false;
+        }
+        this.connection = connection;
+        this.control = false;
+        this.hasPlace = true;
+        connection.hold(this.held);
+        this.use(connection);
+        if (this.inputEnded) connection.sendBinary(Buffer.from([4]));
+        return true;
+      } catch (error) {
+        // Otherwise it has ended and was forgotten, or the output is not kept any more.
+        if (!isPassing(error)) return false;
+      }
+    }
+    return false;
+  }
+
   private expire(name: string): void {
     this.timedOut = true;
     if (!this.released) this.text({ type: "signal", signal: name });
@@ -137,7 +208,10 @@ export class Exec {
     if (this.released) return;
     if (this.tty) return this.sink(1, data);
     switch (data[0]) {
-      case 1: case 2: return this.sink(data[0], data.subarray(1));
+      case 1: case 2:
+        this.offsets[data[0] - 1]! += data.length - 1;
+        this.attempt = 0;
+        return this.sink(data[0], data.subarray(1));
       case 3:
         this.exitCode = data.length > 1 ? data[1]! : 0;
         if (!this.control) this.end(this.exitCode);
@@ -164,6 +238,12 @@ export class Exec {
     if (event.type === "session_info") {
       this.sessionId = String(event.session_id);
       this.tty = !!event.tty;
+      const offsets: [number, number] = [event.stdout_offset ?? 0, event.stderr_offset ?? 0];
+      if (this.instance !== undefined && String([this.instance, this.offsets]) !== String([event.instance, offsets])) {
+        return this.fail(this.lost({ code: 1006, reason: "" }));
+      }
+      this.instance = event.instance;
+      this.offsets = offsets;
       this.tellIntroduced();
     } else if (event.type === "exit" && this.tty && !this.control) this.end(Number(event.exit_code));
     else if (event.type === "port_opened" || event.type === "port_closed") {
@@ -191,7 +271,7 @@ export class Exec {
     if (this.onAbort) this.options.signal?.removeEventListener("abort", this.onAbort);
     this.connection.hold(false);
     if (keep && !this.signalled && this.pool.keep(this.sprite, this.connection)) return;
-    void this.pool.closeOne(this.connection);
+    if (this.hasPlace) void this.pool.closeOne(this.connection);
   }
 
   /** Gives up the connection; the server ends what was not detached, at once with `kill`. */
@@ -212,12 +292,19 @@ export class Exec {
     return error;
   }
 
-  hold(on: boolean): void { if (!this.released) this.connection.hold(on); }
+  private held = false;
+
+  hold(on: boolean): void {
+    this.held = on;
+    if (!this.released) this.connection.hold(on);
+  }
 
   /** Sends input; resolves when there is room for more. */
   async write(data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.length; at += inputChunk) {
+      if (this.resuming) await this.resuming;
       this.checkRunning();
+      this.hasWritten = true;
       const room = this.connection.sendBinary(data.subarray(at, at + inputChunk), this.tty ? undefined : 0);
       if (!room) await this.connection.drain();
     }
@@ -225,7 +312,9 @@ export class Exec {
 
   /** The end of standard input; in a terminal what Ctrl+D types. */
   closeInput(): void {
-    if (!this.released && this.exitCode === undefined) this.connection.sendBinary(Buffer.from([4]));
+    if (this.released || this.exitCode !== undefined) return;
+    this.inputEnded = !this.tty; // Said again if the connection comes back.
+    this.connection.sendBinary(Buffer.from([4]));
   }
 
   sendSignal(name: string): void { this.checkRunning(); this.text({ type: "signal", signal: name.toUpperCase() }); }
@@ -234,6 +323,7 @@ export class Exec {
 
   private text(message: JSONObject): void {
     if (message.type === "signal") this.signalled = true;
+    if (this.resuming) return void this.waiting.push(message);
     this.connection.sendText(JSON.stringify(message));
   }
 

@@ -41,7 +41,12 @@ interface Request {
 }
 
 /** How long to wait before a read whose connection was lost is tried again, each time: nine seconds in all. */
-const readWaits = [100, 200, 400, 800, 1500, 2000, 2000, 2000];
+export const readWaits = [100, 200, 400, 800, 1500, 2000, 2000, 2000];
+
+/** Whether an error is about the way to the server, or a server that is not there yet. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
+}
 
 /** Tries again for some seconds while the server cannot be reached: only for what may be done twice. */
 export async function whileUnreachable<Value>(work: () => Promise<Value>): Promise<Value> {
@@ -49,8 +54,7 @@ export async function whileUnreachable<Value>(work: () => Promise<Value>): Promi
     try {
       return await work();
     } catch (error) {
-      const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
-      if (!isPassing || attempt === readWaits.length) throw error;
+      if (!isPassing(error) || attempt === readWaits.length) throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, readWaits[attempt]));
   }
@@ -166,8 +170,7 @@ export class Transport {
       } catch (error) {
         // A server that was never there is told at once.
         wasLost ||= error instanceof ConnectionLost;
-        const isPassing = error instanceof ConnectionLost || error instanceof CannotConnect || error instanceof Unavailable;
-        if (method !== "GET" || !isPassing || !wasLost || attempt === readWaits.length) throw error;
+        if (method !== "GET" || !isPassing(error) || !wasLost || attempt === readWaits.length) throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, readWaits[attempt]));
     }

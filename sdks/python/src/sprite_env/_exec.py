@@ -86,6 +86,20 @@ class Exec:
         self._released = False
         #: Why the connection ended, if it ended before the exit code came.
         self._loss: ConnectionClosed | None = None
+        #: Which session this is, to resume it after the connection was lost; None if the server cannot.
+        self._instance: str | None = None
+        #: How much came of each stream, counted from the command's start; the first two are not used.
+        self._offsets = [0, 0, 0]
+        self._waits = iter(READ_WAITS)
+        #: Not set while the connection is lost and may come back.
+        self._settled = asyncio.Event()
+        self._settled.set()
+        #: Something was written that may or may not have arrived.
+        self._has_written = False
+        self._input_ended = False
+        self._given_up = False
+        #: The connection counts as one of the pool's.
+        self._has_place = True
 
     @classmethod
     async def start(cls, pool: Pool, sprite: str, spec: Spec, stdin: bool) -> Exec:
@@ -137,6 +151,7 @@ class Exec:
 
     def _expire(self, signal: str | None) -> None:
         self.timed_out = True
+        self._given_up = signal is None
         self._later(self.signal(signal) if signal else self._connection.close())
 
     def _later(self, work: Any) -> None:
@@ -152,32 +167,78 @@ class Exec:
 
     async def pump(self, sink: Callable[[int, bytes], Any]) -> int:
         """Reads until the command's end and returns its exit code. `sink` may return something to wait for."""
-        recv = self._connection.recv
         try:
             while True:
-                message = await recv()
-                if isinstance(message, bytes):
-                    if self.tty:
-                        waits = sink(STDOUT, message)
-                    elif not message:
-                        continue
-                    elif message[0] == EXIT:
-                        self.exit_code = message[1] if len(message) > 1 else 0
-                        if not self._control:
-                            return await self._ended(self.exit_code)
-                        continue
-                    else:
-                        waits = sink(message[0], message[1:])
-                    if waits is not None:
-                        await waits
-                elif (code := self._take_text(message)) is not None:
-                    return await self._ended(code)
-        except ConnectionClosed as failure:
-            await self.abandon()
-            raise self._lost(failure) from failure
+                try:
+                    return await self._ended(await self._read(sink))
+                except ConnectionClosed as failure:
+                    if self.exit_code is not None:  # Which comes after all output.
+                        return await self._ended(self.exit_code)
+                    if not await self._resume():
+                        raise self._lost(failure) from failure
         except BaseException:
             await self.abandon()
             raise
+
+    async def _read(self, sink: Callable[[int, bytes], Any]) -> int:
+        recv = self._connection.recv
+        while True:
+            message = await recv()
+            if isinstance(message, bytes):
+                if self.tty:
+                    waits = sink(STDOUT, message)
+                elif not message:
+                    continue
+                elif message[0] == EXIT:
+                    self.exit_code = message[1] if len(message) > 1 else 0
+                    if not self._control:
+                        return self.exit_code
+                    continue
+                else:
+                    if message[0] <= STDERR:
+                        self._offsets[message[0]] += len(message) - 1
+                        self._waits = iter(READ_WAITS)
+                    waits = sink(message[0], message[1:])
+                if waits is not None:
+                    await waits
+            elif (code := self._take_text(message)) is not None:
+                return code
+
+    async def _resume(self) -> bool:
+        """Attaches again where the output stopped. Not if input may be lost, nor in a terminal."""
+        if self._instance is None or self.tty or self._has_written or self._given_up or self._released:
+            return False
+        self._settled.clear()
+        path = f"/v1/sprites/{segment(self._sprite)}/exec/{segment(str(self.session_id))}"
+        query = [
+            ("instance", self._instance),
+            ("stdout_offset", str(self._offsets[STDOUT])), ("stderr_offset", str(self._offsets[STDERR])),
+        ]  # fmt: skip
+        try:
+            self._has_place = False
+            await self._pool.close_one(self._connection)
+            for wait in self._waits:
+                await asyncio.sleep(wait)
+                if self._given_up or self._released:
+                    return False
+                try:
+                    connection = await self._pool.direct(path, query)
+                    if self._released:  # Meanwhile.
+                        await self._pool.close_one(connection)
+                        return False
+                    self._connection, self._control, self._has_place = connection, False, True
+                    if self._input_ended:
+                        await self._connection.send(b"\x04")
+                    return True
+                except (errors.ConnectionLost, errors.CannotConnect, errors.Unavailable):
+                    continue
+                except ConnectionClosed:
+                    return True  # Whoever reads finds the same, and resumes again.
+                except errors.SpriteError:
+                    return False  # It has ended and was forgotten, or the output is not kept any more.
+            return False
+        finally:
+            self._settled.set()
 
     def _take_text(self, message: str) -> int | None:
         """Returns the exit code if this was the end."""
@@ -200,6 +261,11 @@ class Exec:
         if kind == "session_info":
             self.session_id = str(event.get("session_id"))
             self.tty = bool(event.get("tty"))
+            before, offsets = self._instance, self._offsets
+            self._instance = event.get("instance")
+            self._offsets = [0, int(event.get("stdout_offset") or 0), int(event.get("stderr_offset") or 0)]
+            if before is not None and (before, offsets) != (self._instance, self._offsets):
+                raise errors.ConnectionLost("the connection ended, and the server does not resume the command")
             self.introduced.set()
         elif kind == "exit" and self.tty and not self._control:
             return int(event["exit_code"])
@@ -221,7 +287,8 @@ class Exec:
         self._released = True
         if keep and not self._tasks and self._pool.keep(self._sprite, self._connection):
             return
-        await self._pool.close_one(self._connection)
+        if self._has_place:
+            await self._pool.close_one(self._connection)
 
     async def abandon(self, kill: bool = False) -> None:
         """Gives up the connection; the server ends what was not detached, at once with `kill`."""
@@ -249,7 +316,9 @@ class Exec:
         view = memoryview(data).cast("B")
         try:
             for offset in range(0, len(view), INPUT_CHUNK):
+                await self._settled.wait()
                 self._check_running()
+                self._has_written = True
                 part = view[offset : offset + INPUT_CHUNK]
                 await self._connection.send(bytes(part) if self.tty else b"\0" + bytes(part))
         except ConnectionClosed as failure:
@@ -261,6 +330,7 @@ class Exec:
         """The end of standard input; in a terminal what Ctrl+D types."""
         if self._released or self.exit_code is not None:
             return
+        self._input_ended = not self.tty
         try:
             await self._connection.send(b"\x04")
         except ConnectionClosed:
@@ -273,11 +343,18 @@ class Exec:
         await self._text({"type": "resize", "rows": size.rows, "cols": size.cols})
 
     async def _text(self, message: Mapping[str, Any]) -> None:
-        self._check_running()
-        try:
-            await self._connection.send(json.dumps(message))
-        except ConnectionClosed as failure:
-            raise self._lost(failure) from failure
+        while True:
+            await self._settled.wait()
+            self._check_running()
+            connection = self._connection
+            try:
+                return await connection.send(json.dumps(message))
+            except ConnectionClosed as failure:
+                # Whoever reads finds out whether it comes back.
+                if self._instance is None or self.tty or self._has_written or self._given_up:
+                    raise self._lost(failure) from failure
+                while connection is self._connection and not self._released:
+                    await asyncio.sleep(0.01)
 
     def _check_running(self) -> None:
         # Also because the connection may already serve another command.
