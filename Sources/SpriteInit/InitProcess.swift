@@ -66,7 +66,9 @@ package final class InitProcess {
         var kept: [Descriptor] = []
         for number in [STDOUT_FILENO, STDERR_FILENO] {
             var ends: [Int32] = [-1, -1]
-            guard clinux_pipe(&ends, 0) == 0 else { return }
+            guard clinux_pipe(&ends, 0) == 0 else {
+                return say("cannot make a pipe for the console: what it prints is not recorded (errno \(errno))")
+            }
             kept.append(Descriptor(owning: ends[0]))
             clinux_set_nonblocking(ends[1], 1)
             dup2(ends[1], number)

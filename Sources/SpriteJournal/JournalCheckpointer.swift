@@ -3,6 +3,7 @@
 
 import Dispatch
 import GRDBSQLite
+import Logging
 import Synchronization
 
 /// Moves what is in the write-ahead log into the database, beside the writing thread: under load that is a hundred MB at
@@ -22,6 +23,7 @@ final class JournalCheckpointer: Sendable {
     private struct State {
         var isRunning = false
         var mustFinish = false
+        var isFailing = false
     }
 
     private let path: String
@@ -30,7 +32,12 @@ final class JournalCheckpointer: Sendable {
     /// Used on the queue alone.
     nonisolated(unsafe) private var connection: Connection?
 
-    init(path: String) { self.path = path }
+    private let logger: Logger
+
+    init(path: String, logger: Logger) {
+        self.path = path
+        self.logger = logger
+    }
 
     /// Begins a pass unless one is under way.
     func begin() {
@@ -40,12 +47,22 @@ final class JournalCheckpointer: Sendable {
         }
         guard isFirst else { return }
         queue.async { [self] in
-            var mustFinish = false
+            var (mustFinish, failure): (Bool, (any Error)?) = (false, nil)
             do { mustFinish = try run() } catch {
-                // Whatever the reason is, writing shows it as well; the next pass begins with a new connection.
+                // The next pass begins with a new connection.
                 connection = nil
+                failure = error
             }
-            state.withLock { $0 = State(isRunning: false, mustFinish: mustFinish) }
+            let isFailing = failure != nil
+            let wasFailing = state.withLock { state in
+                defer { state = State(isRunning: false, mustFinish: mustFinish, isFailing: isFailing) }
+                return state.isFailing
+            }
+            // Once, not in every pass: writing goes on, and says itself what it cannot do.
+            guard let failure, !wasFailing else { return }
+            logger.warning(
+                "cannot move the journal's log into its database; it is tried again, and the log grows meanwhile",
+                metadata: ["error": "\(failure)"])
         }
     }
 

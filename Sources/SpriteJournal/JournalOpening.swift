@@ -43,7 +43,7 @@ struct JournalOpening: Sendable {
     /// Tries until there is room; nil if the daemon stops first. Blocks.
     func openLater() -> JournalWriter? {
         let since = ContinuousClock.now
-        shared.setBehind(0, isWritable: false)
+        shared.setBehind(0, records: 0, isWritable: false)
         while !mailbox.isStopped {
             usleep(Self.pauseMicroseconds)
             guard let writer = try? make() else { continue }

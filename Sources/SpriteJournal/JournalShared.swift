@@ -11,6 +11,7 @@ final class JournalShared: Sendable {
         var indexed: Int64 = 0
         var size: Int64 = 0
         var waitingBytes: Int64 = 0
+        var waitingRecords = 0
         var isWritable = true
         var waiters: [Int: CheckedContinuation<Void, Never>] = [:]
         var cancelled: Set<Int> = []
@@ -26,13 +27,15 @@ final class JournalShared: Sendable {
     var size: Int64 { state.withLock { $0.size } }
     /// Output in the files of sessions that the writing thread knows of and has not recorded.
     var waitingBytes: Int64 { state.withLock { $0.waitingBytes } }
+    /// Records that the writing thread took and could not write yet.
+    var waitingRecords: Int { state.withLock { $0.waitingRecords } }
     /// Whether the last transaction went well.
     var isWritable: Bool { state.withLock { $0.isWritable } }
 
     func setIndexed(_ id: Int64) { state.withLock { $0.indexed = id } }
     func setSize(_ size: Int64) { state.withLock { $0.size = size } }
-    func setBehind(_ bytes: Int64, isWritable: Bool) {
-        state.withLock { ($0.waitingBytes, $0.isWritable) = (bytes, isWritable) }
+    func setBehind(_ bytes: Int64, records: Int, isWritable: Bool) {
+        state.withLock { ($0.waitingBytes, $0.waitingRecords, $0.isWritable) = (bytes, records, isWritable) }
     }
 
     func committed(_ id: Int64) {

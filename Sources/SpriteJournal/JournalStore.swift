@@ -77,7 +77,7 @@ package final class JournalStore: Sendable {
             sprited_journal_records_total \(shared.newest)
             # HELP sprited_journal_waiting Records that are not written yet.
             # TYPE sprited_journal_waiting gauge
-            sprited_journal_waiting \(mailbox.waiting)
+            sprited_journal_waiting \(mailbox.waiting + shared.waitingRecords)
             # HELP sprited_journal_unindexed Records that the full-text index does not hold yet.
             # TYPE sprited_journal_unindexed gauge
             sprited_journal_unindexed \(unindexed)

@@ -95,7 +95,7 @@ final class JournalWriter {
         intake: JournalIntake, logger: Logger, now: @escaping @Sendable () -> Timestamp
     ) throws {
         connection = try Connection(path: path, readOnly: false)
-        checkpointer = JournalCheckpointer(path: path)
+        checkpointer = JournalCheckpointer(path: path, logger: logger)
         self.shared = shared
         self.mailbox = mailbox
         self.unwrittenPath = unwrittenPath
@@ -142,7 +142,7 @@ final class JournalWriter {
             let isStopped = content.isStopped
             keepPending(&content)
             write()
-            shared.setBehind(waitingBytes, isWritable: failingSince == nil)
+            shared.setBehind(waitingBytes, records: pending.items.count, isWritable: failingSince == nil)
             maintain()
             if isStopped {
                 // What is left of long output is read by the next daemon.

@@ -46,8 +46,9 @@ struct Firewall: Sendable {
             set brokered { type ipv4_addr; }
             # Who asks for names how often: what is over it never reaches the daemon.
             set asking { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
-            # Who reached a limit how often: told to the daemon about once a second.
-            set limited { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
+            # Who reached a limit how often: told to the daemon about once a second, of each limit.
+            set over_connections_told { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
+            set over_bandwidth_told { type ipv4_addr; flags dynamic, timeout; timeout 10s; size 4096; }
         }
         flush table inet \(table)
         flush map inet \(table) uploads
@@ -84,17 +85,17 @@ struct Firewall: Sendable {
 
             # What is over a sprite's limits.
             chain over_connections {
-                update @limited { ip saddr limit rate 1/second burst 2 packets } \(log("connections"))
+                update @over_connections_told { ip saddr limit rate 1/second burst 2 packets } \(log("connections"))
                 reject with icmpx admin-prohibited
             }
 
             chain over_upload {
-                update @limited { ip saddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
+                update @over_bandwidth_told { ip saddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
                 drop
             }
 
             chain over_download {
-                update @limited { ip daddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
+                update @over_bandwidth_told { ip daddr limit rate 1/second burst 2 packets } \(log("bandwidth"))
                 drop
             }
 

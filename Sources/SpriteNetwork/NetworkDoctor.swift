@@ -8,7 +8,10 @@ import SpriteSystem
 package enum NetworkDoctor {
     /// Blocks for some milliseconds.
     package static func checks() -> [HostCheck] {
-        [tool("ip", package: "iproute2"), packetFilter(), policies(), forwarding(), otherFilters(), names()]
+        [
+            tool("ip", package: "iproute2"), packetFilter(), policies(), forwarding(), otherFilters(), names(),
+            certificates(),
+        ]
     }
 
     private static func tool(_ name: String, package: String) -> HostCheck {
@@ -89,5 +92,25 @@ package enum NetworkDoctor {
                 fix: "name a server that is not on the loopback in /etc/resolv.conf")
         }
         return HostCheck("name servers", .ok, found: servers.joined(separator: ", "))
+    }
+
+    /// Older ones cannot sign a certificate in one step, without files for keys.
+    private static func certificates() -> HostCheck {
+        let lost = "sprites can have no secrets: --credential-broker makes certificates with it"
+        guard findProgram("openssl") != nil else {
+            return HostCheck(
+                "openssl", .warning, found: "not installed", lost: lost, fix: "apt-get install openssl (3.0 or newer)")
+        }
+        let version = (try? runTool("openssl", ["version"]).standardOutput) ?? ""
+        let words = version.split(whereSeparator: { $0 == " " || $0 == "\n" })
+        guard words.count > 1, words[0] == "OpenSSL",
+            let major = words[1].split(separator: ".").first.flatMap({ Int($0) }),
+            major >= 3
+        else {
+            return HostCheck(
+                "openssl", .warning, found: words.isEmpty ? "it does not run" : words.prefix(2).joined(separator: " "),
+                lost: lost, fix: "install OpenSSL 3.0 or newer")
+        }
+        return HostCheck("openssl", .ok, found: String(words[1]))
     }
 }

@@ -11,5 +11,5 @@ def test_doctor_finds_nothing_missing_where_sprites_run():
     assert "MISSING" not in done.stdout, done.stdout
     assert done.returncode == 0, done.stdout
     found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("ok", "warning"))]
-    assert {"kernel", "btrfs", "overlay", "cgroups", "crun", "nftables"} <= set(found), done.stdout
+    assert {"kernel", "btrfs", "overlay", "cgroups", "crun", "nftables", "openssl"} <= set(found), done.stdout
 

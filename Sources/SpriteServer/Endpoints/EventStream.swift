@@ -30,10 +30,14 @@ final class EventStream: Sendable {
             defer { begun = true }
             return begun
         }
-        if !begun {
-            try await exchange.begin(["content-type": "application/x-ndjson", "cache-control": "no-cache"])
-        }
-        try await exchange.write([buffer])
+        // Not broken off with the task of who sends: a head that was lost like that, and what is sent after it,
+        // would leave a client waiting for an answer that it never gets.
+        try await Task { [buffer] in
+            if !begun {
+                try await exchange.begin(["content-type": "application/x-ndjson", "cache-control": "no-cache"])
+            }
+            try await exchange.write([buffer])
+        }.value
     }
 
     func end() async throws { try await exchange.end() }
