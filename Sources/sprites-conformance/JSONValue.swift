@@ -130,6 +130,10 @@ struct Request: Decodable {
     var filters: [String: String]?
     var match: String?
     var rules: [PolicyRule]?
+    var host: String?
+    var value: String?
+    var header: String?
+    var format: String?
 
     static func bytes(_ text: String?) -> [UInt8] {
         text.flatMap { Data(base64Encoded: $0) }.map { Array($0) } ?? []

@@ -100,6 +100,16 @@ extension Verbs {
             }
             return ["rules": .list(rules)]
         case "policy.set": try await sprite.setNetworkPolicy(NetworkPolicy(rules: request.rules ?? []))
+        case "secrets.list":
+            let secrets = try await sprite.secrets().map { one -> JSONValue in
+                ["id": .text(one.id), "host": .text(one.host), "header": .text(one.header), "format": .text(one.format)]
+            }
+            return ["secrets": .list(secrets)]
+        case "secrets.set":
+            try await sprite.setSecret(
+                name, host: request.host ?? "", value: request.value ?? "", header: request.header,
+                format: request.format)
+        case "secrets.remove": try await sprite.removeSecret(name)
         default: throw DriverProblem(text: "there is no verb '\(request.do)'")
         }
         return [:]

@@ -13,7 +13,7 @@ struct Verbs: Sendable {
         switch request.do.split(separator: ".").first {
         case "files": try await files(request)
         case "checkpoints": try await checkpoints(request)
-        case "services", "policy": try await services(request)
+        case "services", "policy", "secrets": try await services(request)
         case "start", "attach", "write", "close_input", "read", "wait", "signal", "resize", "detach", "sessions",
             "kill":
             try await session(request)

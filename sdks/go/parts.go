@@ -295,6 +295,44 @@ func (s *Sprite) SetPolicy(ctx context.Context, rules []Rule) error {
 	return s.client.call(ctx, "POST", s.path()+"/policy/network", nil, policyBody{rules}, nil)
 }
 
+// Secret is carried by a sprite's HTTPS requests to one host; the server never tells its value.
+type Secret struct {
+	ID   string `json:"id"`
+	Host string `json:"host"`
+	// Header carries it; empty when setting: authorization.
+	Header string `json:"header"`
+	// Format is what the header says, with {} in the place of the value. Empty when setting: "Bearer {}" in
+	// authorization, the value alone in another header.
+	Format  string    `json:"format"`
+	Created time.Time `json:"created_at"`
+	// LastUsed is to the minute; zero if no request carried it yet.
+	LastUsed time.Time `json:"last_used_at"`
+}
+
+// Secrets gives the secrets that the sprite's requests carry, without their values.
+func (s *Sprite) Secrets(ctx context.Context) ([]Secret, error) {
+	var body struct{ Secrets []Secret }
+	err := s.client.call(ctx, "GET", s.path()+"/secrets", nil, nil, &body)
+	return body.Secrets, err
+}
+
+// SetSecret gives the sprite a secret that its requests carry and nothing inside can read, or replaces the one with this ID.
+func (s *Sprite) SetSecret(ctx context.Context, secret Secret, value string) error {
+	body := map[string]string{"host": secret.Host, "value": value}
+	if secret.Header != "" {
+		body["header"] = secret.Header
+	}
+	if secret.Format != "" {
+		body["format"] = secret.Format
+	}
+	return s.client.call(ctx, "PUT", s.path()+"/secrets/"+url.PathEscape(secret.ID), nil, body, nil)
+}
+
+// RemoveSecret takes a secret away; connections that carry it are cut.
+func (s *Sprite) RemoveSecret(ctx context.Context, id string) error {
+	return s.client.call(ctx, "DELETE", s.path()+"/secrets/"+url.PathEscape(id), nil, nil, nil)
+}
+
 // LogOptions narrow the journal.
 type LogOptions struct {
 	// Follow goes on with what is recorded from now on, through lost connections too.

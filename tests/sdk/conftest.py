@@ -37,7 +37,7 @@ def sdk_daemon(request: pytest.FixtureRequest) -> Daemon | None:
         return None
     daemon: Daemon = request.getfixturevalue("shared_daemon")
     # By this name it is asked for through a proxy.
-    daemon.options += ["--allowed-host", NAME]
+    daemon.options += ["--allowed-host", NAME, "--credential-broker"]
     daemon.terminate()
     return daemon.start()
 

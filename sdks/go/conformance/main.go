@@ -66,6 +66,8 @@ type request struct {
 	HTTPPort         int `json:"http_port"`
 	Follow           any
 	Rules            []sprites.Rule
+	Host, Value      string
+	Header, Format   string
 	Filters          map[string]string
 	Match            string
 	From             string

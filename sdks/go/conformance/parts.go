@@ -118,6 +118,18 @@ func doPart(ctx context.Context, r *request) (any, error) {
 		return object{"rules": rules}, err
 	case "policy.set":
 		return nil, r.sprite().SetPolicy(ctx, r.Rules)
+	case "secrets.list":
+		list := []object{}
+		found, err := r.sprite().Secrets(ctx)
+		for _, one := range found {
+			list = append(list, object{"id": one.ID, "host": one.Host, "header": one.Header, "format": one.Format})
+		}
+		return object{"secrets": list}, err
+	case "secrets.set":
+		secret := sprites.Secret{ID: r.Name, Host: r.Host, Header: r.Header, Format: r.Format}
+		return nil, r.sprite().SetSecret(ctx, secret, r.Value)
+	case "secrets.remove":
+		return nil, r.sprite().RemoveSecret(ctx, r.Name)
 	}
 	return nil, fmt.Errorf("there is no verb '%s'", r.Do)
 }

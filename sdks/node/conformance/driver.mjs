@@ -255,6 +255,11 @@ const verbs = {
   "services.logs": async (r) => events(await all(sprite(r).services.logs(r.name, { follow: seconds(r.follow) }))),
   "policy.get": async (r) => ({ rules: await sprite(r).policy.get() }),
   "policy.set": (r) => sprite(r).policy.set(r.rules),
+  "secrets.list": async (r) => ({
+    secrets: (await sprite(r).secrets.list()).map(({ id, host, header, format }) => ({ id, host, header, format })),
+  }),
+  "secrets.set": (r) => sprite(r).secrets.set(r.name, { host: r.host, value: r.value, header: r.header, format: r.format }),
+  "secrets.remove": (r) => sprite(r).secrets.remove(r.name),
   logs,
   events: logs,
   diff,

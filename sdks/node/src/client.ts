@@ -8,7 +8,7 @@ import { ClientOptions, JSONObject, Query, segment, Transport } from "./http.js"
 import {
   CommandLine, durationOf, Event, eventOf, infoOf, Limits, limitsBody, Session, sessionOf, SpriteInfo,
 } from "./models.js";
-import { Checkpoints, Files, Policy, Services } from "./parts.js";
+import { Checkpoints, Files, Policy, Secrets, Services } from "./parts.js";
 import { Pool } from "./pool.js";
 import { Attempt, attempt, AttemptOptions, Diff, diff, DiffOptions } from "./states.js";
 
@@ -85,6 +85,7 @@ export class Sprite {
   readonly checkpoints: Checkpoints;
   readonly services: Services;
   readonly policy: Policy;
+  readonly secrets: Secrets;
   private readonly path: string;
 
   /** @internal */
@@ -94,6 +95,7 @@ export class Sprite {
     this.checkpoints = new Checkpoints(client.transport, name);
     this.services = new Services(client.transport, name);
     this.policy = new Policy(client.transport, name);
+    this.secrets = new Secrets(client.transport, name);
   }
 
   /** Asks the server again. */

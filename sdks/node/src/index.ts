@@ -17,7 +17,7 @@ export { version } from "./http.js";
 export type { ClientOptions, Content } from "./http.js";
 export { Result } from "./models.js";
 export type {
-  Checkpoint, CommandLine, Event, FileEntry, Limits, PolicyRule, Restored, Service, Session, SpriteInfo, TerminalSize,
+  Checkpoint, CommandLine, Event, FileEntry, Limits, PolicyRule, Restored, Secret, Service, Session, SpriteInfo, TerminalSize,
 } from "./models.js";
 export type { Attempt, AttemptOptions, Change, Diff, DiffOptions, DiffStat } from "./states.js";
-export type { Checkpoints, FileOptions, Files, Policy, Progress, ServiceOptions, Services } from "./parts.js";
+export type { Checkpoints, FileOptions, Files, Policy, Progress, Secrets, ServiceOptions, Services } from "./parts.js";

@@ -121,6 +121,25 @@ export function entryOf(raw: JSONObject): FileEntry {
   };
 }
 
+/** A secret that a sprite's HTTPS requests to one host carry; the server never tells its value. */
+export interface Secret {
+  id: string;
+  host: string;
+  header: string;
+  /** What the header says, with {} in the place of the value. */
+  format: string;
+  created: Date;
+  /** To the minute; undefined if no request carried it yet. */
+  lastUsed?: Date;
+}
+
+export function secretOf(raw: JSONObject): Secret {
+  return {
+    id: raw.id, host: raw.host, header: raw.header, format: raw.format, created: new Date(raw.created_at),
+    lastUsed: raw.last_used_at ? new Date(raw.last_used_at) : undefined,
+  };
+}
+
 export function checkpointOf(raw: JSONObject): Checkpoint {
   return {
     id: raw.id, created: new Date(raw.create_time), comment: raw.comment ?? "", sourceId: raw.source_id,

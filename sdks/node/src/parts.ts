@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
-// The parts of a sprite: files, checkpoints, services and policy.
+// The parts of a sprite: files, checkpoints, services, policy and secrets.
 import { posix } from "node:path";
 import { ConnectionLost, fileError, FileMissing, fromEvent } from "./errors.js";
 import { Content, JSONObject, Query, segment, Transport } from "./http.js";
 import {
-  Checkpoint, checkpointOf, durationOf, entryOf, Event, eventOf, FileEntry, PolicyRule, Restored, Service, serviceOf,
+  Checkpoint, checkpointOf, durationOf, entryOf, Event, eventOf, FileEntry, PolicyRule, Restored, Secret, secretOf,
+  Service, serviceOf,
 } from "./models.js";
 import { pack, unpack } from "./tar.js";
 
@@ -268,4 +269,27 @@ export class Policy extends Part {
   async set(rules: readonly PolicyRule[]): Promise<void> {
     await this.transport.request("POST", `${this.path}/policy/network`, { json: { rules } });
   }
+}
+
+/** Secrets that a sprite's HTTPS requests carry and that nothing inside can read, where the operator allows them. */
+export class Secrets extends Part {
+  async list(): Promise<Secret[]> {
+    return (await this.transport.json("GET", `${this.path}/secrets`)).secrets.map(secretOf);
+  }
+
+  /**
+   * Gives the sprite a secret for one host, or replaces it.
+   *
+   * `header` is `authorization` unless said otherwise; `format` is what it says, with {} in the place of the value:
+   * `Bearer {}` in `authorization`, and the value alone in another header, unless said otherwise.
+   */
+  async set(id: string, secret: { host: string; value: string; header?: string; format?: string }): Promise<void> {
+    const { host, value, header, format } = secret;
+    await this.transport.request("PUT", this.of(id), { json: { host, value, header, format } });
+  }
+
+  /** Takes a secret away; connections that carry it are cut. */
+  async remove(id: string): Promise<void> { await this.transport.request("DELETE", this.of(id)); }
+
+  private of(id: string): string { return `${this.path}/secrets/${segment(id)}`; }
 }

@@ -313,6 +313,12 @@ VERBS = {
     "services.logs": lambda r: events(sprite(r).services.logs(r["name"], follow=r.get("follow", 0))),
     "policy.get": lambda r: {"rules": sprite(r).policy.get()},
     "policy.set": lambda r: sprite(r).policy.set(r["rules"]),
+    "secrets.list": lambda r: {"secrets": [
+        {"id": s.id, "host": s.host, "header": s.header, "format": s.format} for s in sprite(r).secrets.list()
+    ]},
+    "secrets.set": lambda r: sprite(r).secrets.set(
+        r["name"], r["host"], r["value"], header=r.get("header"), format=r.get("format")),
+    "secrets.remove": lambda r: sprite(r).secrets.remove(r["name"]),
     "logs": journal,
     "events": journal,
     "diff": diff,

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from . import _states, errors
 from ._aio_command import AsyncCommand, AsyncProcess, kill
-from ._aio_parts import AsyncCheckpoints, AsyncFiles, AsyncPolicy, AsyncServices
+from ._aio_parts import AsyncCheckpoints, AsyncFiles, AsyncPolicy, AsyncSecrets, AsyncServices
 from ._exec import Exec, Spec
 from ._forward import AsyncConnection, AsyncForward
 from ._pool import Pool
@@ -112,6 +112,7 @@ class AsyncSprite:
         self.checkpoints = AsyncCheckpoints(self._transport, name)
         self.services = AsyncServices(self._transport, name)
         self.policy = AsyncPolicy(self._transport, name)
+        self.secrets = AsyncSecrets(self._transport, name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

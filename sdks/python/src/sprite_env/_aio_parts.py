@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""The parts of a sprite for asyncio: files, checkpoints, services and policy."""
+"""The parts of a sprite for asyncio: files, checkpoints, services, policy and secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Callable, List
 
 from . import errors
 from ._transport import Content, Query, Transport, segment
-from .models import Checkpoint, Event, FileEntry, Restored, Service, duration_of
+from .models import Checkpoint, Event, FileEntry, Restored, Secret, Service, duration_of
 
 Progress = Callable[[Event], None]
 #: Named, since the classes below have methods called `list`.
@@ -279,3 +279,27 @@ class AsyncPolicy(AsyncPart):
         """Replaces the rules: each is {"domain": …, "action": "allow" or "deny"} or {"include": "defaults"}."""
         body = {"rules": [dict(rule) for rule in rules]}
         await self._transport.request("POST", f"{self._path}/policy/network", json_body=body)
+
+
+class AsyncSecrets(AsyncPart):
+    """Secrets that a sprite's HTTPS requests carry and that nothing inside can read, where the operator allows them."""
+
+    async def list(self) -> List[Secret]:
+        answer = await self._transport.json("GET", f"{self._path}/secrets")
+        return [Secret.of(raw) for raw in answer["secrets"]]
+
+    async def set(
+        self, id: str, host: str, value: str, *, header: str | None = None, format: str | None = None
+    ) -> None:
+        """Gives the sprite a secret for one host, or replaces it.
+
+        `header` is `authorization` unless said otherwise; `format` is what it says, with {} in the place of the value:
+        `Bearer {}` in `authorization`, and the value alone in another header, unless said otherwise.
+        """
+        body = {"host": host, "value": value, "header": header, "format": format}
+        body = {name: text for name, text in body.items() if text is not None}
+        await self._transport.request("PUT", f"{self._path}/secrets/{segment(id)}", json_body=body)
+
+    async def remove(self, id: str) -> None:
+        """Takes a secret away; connections that carry it are cut."""
+        await self._transport.request("DELETE", f"{self._path}/secrets/{segment(id)}")

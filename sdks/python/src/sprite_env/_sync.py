@@ -11,7 +11,7 @@ from ._aio import AsyncClient, AsyncSprite
 from ._portal import Portal
 from ._states import Attempt, Diff
 from ._sync_command import Command, Process
-from ._sync_parts import Checkpoints, Connection, Files, Forward, Policy, Services
+from ._sync_parts import Checkpoints, Connection, Files, Forward, Policy, Secrets, Services
 from ._transport import Options
 from .models import CommandLine, Event, Limits, Session, SpriteInfo, TerminalSize
 
@@ -78,6 +78,7 @@ class Sprite:
         self.checkpoints = Checkpoints(portal, sprite.checkpoints)
         self.services = Services(portal, sprite.services)
         self.policy = Policy(portal, sprite.policy)
+        self.secrets = Secrets(portal, sprite.secrets)
 
     def __repr__(self) -> str:
         return f"<Sprite {self.name}>"

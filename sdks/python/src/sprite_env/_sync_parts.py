@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""The parts of a sprite for callers that wait: files, checkpoints, services, policy and ports."""
+"""The parts of a sprite for callers that wait: files, checkpoints, services, policy, secrets and ports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar, Union
+from typing import Generic, List, TypeVar, Union
 
-from ._aio_parts import AsyncCheckpoints, AsyncFiles, AsyncPolicy, AsyncServices, Events, Progress
+from ._aio_parts import AsyncCheckpoints, AsyncFiles, AsyncPolicy, AsyncSecrets, AsyncServices, Events, Progress
 from ._forward import AsyncConnection, AsyncForward
 from ._portal import Portal
-from .models import Checkpoint, Event, FileEntry, Restored, Service
+from .models import Checkpoint, Event, FileEntry, Restored, Secret, Service
 
 Content = Union[bytes, str, Iterable[bytes]]
 P = TypeVar("P")
@@ -173,6 +173,25 @@ class Policy(Part[AsyncPolicy]):
     def set(self, rules: Sequence[Mapping[str, str]]) -> None:
         """Replaces the rules: each is {"domain": …, "action": "allow" or "deny"} or {"include": "defaults"}."""
         self._portal.call(self._part.set(rules))
+
+
+class Secrets(Part[AsyncSecrets]):
+    """Secrets that a sprite's HTTPS requests carry and that nothing inside can read, where the operator allows them."""
+
+    def list(self) -> List[Secret]:
+        return self._portal.call(self._part.list())
+
+    def set(self, id: str, host: str, value: str, *, header: str | None = None, format: str | None = None) -> None:
+        """Gives the sprite a secret for one host, or replaces it.
+
+        `header` is `authorization` unless said otherwise; `format` is what it says, with {} in the place of the value:
+        `Bearer {}` in `authorization`, and the value alone in another header, unless said otherwise.
+        """
+        self._portal.call(self._part.set(id, host, value, header=header, format=format))
+
+    def remove(self, id: str) -> None:
+        """Takes a secret away; connections that carry it are cut."""
+        self._portal.call(self._part.remove(id))
 
 
 class Connection(Part[AsyncConnection]):

@@ -42,6 +42,27 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Secret:
+    """A secret that a sprite's HTTPS requests to one host carry; the server never tells its value."""
+
+    id: str
+    host: str
+    header: str
+    #: What the header says, with {} in the place of the value.
+    format: str
+    created: datetime | None
+    #: To the minute.
+    last_used: datetime | None
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Secret:
+        return cls(
+            raw["id"], raw["host"], raw["header"], raw["format"], time_of(raw.get("created_at")),
+            time_of(raw.get("last_used_at")),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class SpriteInfo:
     """A sprite as the server described it."""
 
