@@ -102,7 +102,10 @@ extension Verbs {
         case "policy.set": try await sprite.setNetworkPolicy(NetworkPolicy(rules: request.rules ?? []))
         case "secrets.list":
             let secrets = try await sprite.secrets().map { one -> JSONValue in
-                ["id": .text(one.id), "host": .text(one.host), "header": .text(one.header), "format": .text(one.format)]
+                [
+                    "id": .text(one.id), "host": .text(one.host), "header": .text(one.header),
+                    "format": .text(one.format),
+                ]
             }
             return ["secrets": .list(secrets)]
         case "secrets.set":
