@@ -37,7 +37,9 @@ struct Plan: Sendable {
 
     /// Loads the rules; they come before anything is switched on that needs them.
     func load(_ firewall: Firewall) throws {
-        do { try runTool("nft", ["-f", "-"], inputFile: firewall.rules) } catch {
+        // Of sprites that may have gone while no daemon ran; whoever adopts a sprite makes its chains again.
+        let abandoned = try limitingChains().map { "delete chain inet \(firewall.table) \($0)\n" }.joined()
+        do { try runTool("nft", ["-f", "-"], inputFile: firewall.rules + abandoned) } catch {
             // Tables of another version, whose sets differ: policies are put in force again by whoever adopts sprites.
             try runTool("nft", ["-f", "-"], inputFile: Firewall.removal(table: firewall.table) + firewall.rules)
         }
@@ -81,6 +83,20 @@ struct Plan: Sendable {
             throw SystemError(-result, "\(stage.map { String(cString: $0) } ?? "connect") for \(portName(offset))")
         }
         return NetworkSlot(userNamespace: user, networkNamespace: network, address: address.description)
+    }
+
+    /// Chains with limits of single sprites.
+    private func limitingChains() throws -> [String] {
+        // table inet sprited_x {
+        //     chain up_10_64_0_2 {
+        var (table, chains): (Substring?, [String]) = (nil, [])
+        for line in try runTool("nft", ["list", "chains", "inet"]).standardOutput.split(separator: "\n") {
+            let words = line.split { $0 == " " || $0 == "\t" }
+            if words.count >= 3, words[0] == "table" { table = words[2] }
+            guard words.count >= 2, words[0] == "chain", table == Firewall.table(tag)[...] else { continue }
+            if words[1].hasPrefix("up_") || words[1].hasPrefix("down_") { chains.append(String(words[1])) }
+        }
+        return chains
     }
 
     /// Policies that an earlier daemon left in the kernel.

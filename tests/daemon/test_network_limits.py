@@ -2,6 +2,8 @@
 # Part of sprite-env.
 """Bandwidth and connections of a sprite: limited both ways, changed live, gone with the sprite."""
 
+import contextlib
+import os
 import re
 import subprocess
 from collections import Counter
@@ -15,6 +17,7 @@ from support.api import Api
 from support.daemon import Daemon
 from support.exec import run, shell
 from support.internet import ALLOWED, Internet
+from support.wait import eventually
 
 #: Sends to a server that echoes, for some seconds; prints how many kilobytes a second came back.
 ECHO = """
@@ -58,6 +61,21 @@ def hits(api: Api, name: str) -> Counter[str]:
     found = logs.events(api, name, event="sprite.network_limit")
     assert all(one["level"] == "warn" for one in found)
     return Counter(one["fields"]["limit"] for one in found)
+
+
+def init_of(argument: str) -> int:
+    """The first process of the sprite in which a program with this argument runs."""
+    for program in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if argument.encode() in (program / "cmdline").read_bytes().split(b"\0"):
+                namespace = os.readlink(program / "ns/pid")
+                break
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            numbers = re.search(r"^NSpid:(.*)$", (process / "status").read_text(), re.MULTILINE)
+            if numbers and numbers[1].split()[-1] == "1" and os.readlink(process / "ns/pid") == namespace:
+                return int(process.name)
+    raise AssertionError(f"no sprite runs a program with {argument}")
 
 
 def chains(daemon: Daemon) -> list[str]:
@@ -111,6 +129,27 @@ def test_limits_outlive_the_daemon_and_a_restart(
     api.restore("one", "v1")
     assert opened(api, "one", 10) == 5
     assert run(api, "one", "true").code == 0
+
+
+def test_limits_of_a_sprite_that_goes_while_no_daemon_runs_are_removed(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon()
+    api = daemon.api()
+    for name in ("gone", "stays"):
+        api.create(name, config={"connections": 5, "stop_after_seconds": 0, "freeze_after_seconds": 0})
+        shell(api, name, "true")
+    assert len(chains(daemon)) == 4
+    run(api, "gone", "sh", "-c", "sleep 7654321 >/dev/null 2>&1 &")
+    init = init_of("7654321")
+    daemon.kill()
+    subprocess.run(["kill", "-9", str(init)], check=True)
+    eventually(lambda: not Path(f"/proc/{init}").exists(), "the sprite has ended", 10)
+    daemon.start()
+    api = daemon.api()
+    eventually(lambda: len(chains(daemon)) == 2, "only chains of the one that runs are there", 10)
+    assert api.get("gone")["status"] == "cold"
+    for name in ("gone", "stays"):
+        shell(api, name, "true")
+    assert len(chains(daemon)) == 4
 
 
 def test_limits_come_with_a_fork(api: Api, internet: Internet, new_sprite: Callable[..., str], tmp_path: Path) -> None:

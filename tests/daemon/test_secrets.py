@@ -5,6 +5,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.daemon import Daemon
 from support.exec import Result, open_exec, run, shell
 from support.fixtures import fresh_name
 from support.internet import RESOLVER, SECURE, Internet
-from support.logs import records, wait_for
+from support.logs import events, records, wait_for
 from support.policy import allow, fresh_zone, internet, set_policy  # noqa: F401  (fixtures)
 from support.secure import SecureHosts
 from support.wait import eventually
@@ -308,3 +309,30 @@ print(s.recv(4096).decode().split()[1])
 del held
 """
     assert run(api, sprite, "python3", "-c", script, timeout=60).text.strip() == "503"
+
+
+HOLD = """
+import socket
+held = []
+for _ in range(12):
+    try: held.append(socket.create_connection(("api.test", 443), 2))
+    except OSError: pass
+print(len(held))
+"""
+
+
+def test_limits_of_the_network_hold_for_requests_with_secrets(
+    api: Api, new_sprite: Callable[..., str], hosts: SecureHosts
+) -> None:
+    """The broker on the host answers these: they are connections to it, and not forwarded ones."""
+    name = new_sprite(config={"connections": 5, "bandwidth_mbit": 8})
+    give(api, name)
+    assert ask(api, name, "/limited") == "200 hello"
+    assert carried(hosts, "/limited") == [f"Bearer {SECRET}"]
+    # 6 MB at 1 MB/s, with a second's worth at once.
+    begin = time.monotonic()
+    assert ask(api, name, "/upload", method="POST", body=6_000_000).startswith("200")
+    assert time.monotonic() - begin > 3
+    assert int(shell(api, name, f"timeout 60 python3 -c '{HOLD}'", timeout=90)) == 5
+    hits = {one["fields"]["limit"] for one in events(api, name, event="sprite.network_limit")}
+    assert hits == {"connections", "bandwidth"}
