@@ -162,17 +162,24 @@ if wants daemon || wants conformance || wants sdk; then
         "from pathlib import Path; from support.base import base_tar; base_tar(Path('$scratch'))"
     if [ -f "$base" ]; then export SPRITE_TEST_BASE_TAR=$base; fi
 fi
-pytest() { # TIER SECONDS [OPTION…]
+pytest() { # TIER SECONDS PATH [OPTION…]
     local tier=$1 seconds=$2
     shift 2
     say "$tier"
     (cd tests && SPRITE_RERUNS=$results/reruns timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider \
-        --reruns 2 --reruns-delay 1 --junitxml "$results/$tier.xml" "$tier" "$@")
+        --reruns 2 --reruns-delay 1 --junitxml "$results/$tier.xml" "$@")
 }
-# Two processes at once, each with whole files: these tests wait more than they work.
-if wants daemon; then suite daemon pytest daemon 2100 --numprocesses 2 --dist loadfile; fi
-if wants conformance; then suite conformance pytest conformance 600; fi
-if wants sdk; then suite sdk pytest sdk 900; fi
+if wants daemon; then
+    # Ten minutes of random work on 50 sprites, unhurried, beside the other tests: what it does to a host that is in use.
+    SPRITE_SOAK_SECONDS=${SPRITE_SOAK_SECONDS:-600} SPRITE_SOAK_SPRITES=${SPRITE_SOAK_SPRITES:-50} \
+        SPRITE_SOAK_WORKERS=${SPRITE_SOAK_WORKERS:-2} SPRITE_SOAK_PAUSE=${SPRITE_SOAK_PAUSE:-0.2} \
+        suite soak pytest soak 1900 daemon/test_soak.py --reruns 1 -s &
+    # Two processes at once, each with whole files: these tests wait more than they work.
+    suite daemon pytest daemon 2100 daemon --numprocesses 2 --dist loadfile --ignore daemon/test_soak.py
+    wait
+fi
+if wants conformance; then suite conformance pytest conformance 600 conformance; fi
+if wants sdk; then suite sdk pytest sdk 900 sdk; fi
 
 # First what is there is counted, then finish() cleans up.
 if [ -f "$results/host-before.json" ]; then
