@@ -170,7 +170,7 @@ pytest() { # TIER SECONDS PATH [OPTION…]
         --reruns 2 --reruns-delay 1 --junitxml "$results/$tier.xml" "$@")
 }
 if wants daemon; then
-    # Ten minutes of random work on 50 sprites, unhurried, beside the other tests: what it does to a host that is in use.
+    # Ten minutes of random work on 50 sprites, unhurried, beside the other tests.
     SPRITE_SOAK_SECONDS=${SPRITE_SOAK_SECONDS:-600} SPRITE_SOAK_SPRITES=${SPRITE_SOAK_SPRITES:-50} \
         SPRITE_SOAK_WORKERS=${SPRITE_SOAK_WORKERS:-2} SPRITE_SOAK_PAUSE=${SPRITE_SOAK_PAUSE:-0.2} \
         suite soak pytest soak 1900 daemon/test_soak.py --reruns 1 -s &
