@@ -31,7 +31,8 @@ extension LayerStore {
             if target.isFolder { try makeFolder(target.path) }
             // Links, so that a store that holds other layers as well sends only what this one needs.
             let scratch = try scratch()
-            for key in try objects(id) {
+            let keys = try objects(id).sorted()
+            for key in keys {
                 try makeFolders(above: key, in: scratch)
                 guard link("\(address.path)/\(key)", "\(scratch)/\(key)") == 0 else {
                     throw SpriteError(
@@ -39,18 +40,25 @@ extension LayerStore {
                         "cannot publish \(id): object \(key) is missing in \(address.path); build the layer again")
                 }
             }
-            let total = RuntimesProgress(
+            var state = RuntimesProgress(
                 step: "uploading", totalBytes: info.storedBytes, totalFiles: info.objects)
-            progress(total)
-            let transfer = try copy("\(scratch)/chunks/", to: target, "/chunks/", id)
-            var done = total
-            done.doneBytes = info.storedBytes
-            done.doneFiles = info.objects
-            progress(done)
+            progress(state)
+            var transfer = Transfer()
+            for portion in try portions(keys, of: info.storedBytes) {
+                // In the order in which both sides list them; names begin below chunks/.
+                let (first, last) = (keys[portion.range.lowerBound], keys[portion.range.upperBound - 1])
+                let bounds = ["--start", String(first.dropFirst(7)), "--end", String(last.dropFirst(7))]
+                let part = try copy("\(scratch)/chunks/", to: target, "/chunks/", id, bounds)
+                transfer.copiedObjects += part.copiedObjects
+                transfer.skippedObjects += part.skippedObjects
+                state.doneBytes = min(state.totalBytes, state.doneBytes + portion.bytes)
+                state.doneFiles += portion.range.count
+                progress(state)
+            }
             _ = try copy("\(path(id))/", to: target, "/layers/\(id.name)/\(id.version)/", id)
             try makeFolder("\(scratch)/latest")
             try runTool("cp", ["--", "\(path(id))/layer.json", "\(scratch)/latest/latest.json"])
-            _ = try copy("\(scratch)/latest/", to: target, "/layers/\(id.name)/", id, force: true)
+            _ = try copy("\(scratch)/latest/", to: target, "/layers/\(id.name)/", id, ["--force-update"])
             try runTool("rm", ["-rf", "--", scratch])
             return (info, transfer)
         }
@@ -123,11 +131,26 @@ extension LayerStore {
     }
 
     private func copy(
-        _ folder: String, to target: StoreAddress, _ under: String, _ id: RuntimesVersion, force: Bool = false
+        _ folder: String, to target: StoreAddress, _ under: String, _ id: RuntimesVersion, _ more: [String] = []
     ) throws -> Transfer {
         let (url, options) = target.location(under)
         return try synchronize(
-            folder, url, options + (force ? ["--force-update"] : []), target, verb: "publish \(id)")
+            folder, url, options + more, target, verb: "publish \(id)")
+    }
+
+    /// Cuts objects into pieces of a twentieth of the whole, so that there is progress to show.
+    private func portions(_ keys: [String], of bytes: UInt64) throws -> [(range: Range<Int>, bytes: UInt64)] {
+        var result: [(range: Range<Int>, bytes: UInt64)] = []
+        var (start, size) = (0, UInt64(0))
+        for (index, key) in keys.enumerated() {
+            var facts = stat()
+            try system("look at object \(key)") { stat("\(address.path)/\(key)", &facts) }
+            size += UInt64(facts.st_size)
+            guard size >= max(bytes / 20, 16 << 20) || index == keys.count - 1 else { continue }
+            result.append((start..<index + 1, size))
+            (start, size) = (index + 1, 0)
+        }
+        return result
     }
 
     func synchronize(
