@@ -71,18 +71,18 @@ need_root "install ${missing[*]}"
 say "installing ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-install() {
+install_missing() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
         install --no-install-recommends "${missing[@]}" </dev/null >"$log" 2>&1
 }
 # The package lists of a fresh machine are absent or old: on failure they are renewed once.
-if ! install; then
+if ! install_missing; then
     say "renewing the package lists"
     apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >"$log" 2>&1 || {
         tail -n 20 "$log" >&2
         die "cannot renew the package lists: 'apt-get update' failed, see above"
     }
-    install || {
+    install_missing || {
         tail -n 20 "$log" >&2
         die "cannot install ${missing[*]}: 'apt-get install' failed, see above"
     }
