@@ -28,7 +28,7 @@ extension Lifecycle {
         guard await machine.sprite.startsWithHost, await machine.sandbox == nil, !Task.isCancelled else { return }
         do {
             // Not cut in the middle when the daemon is told to end.
-            try await Task { try await wake(machine) }.value
+            _ = try await Task { try await wake(machine) }.value
             machine.note("sprite.autostarted", "started together with the daemon")
         } catch {
             drivers.logger.error(

@@ -264,18 +264,18 @@ extension Lifecycle: SpriteControl {
         let machine = try machine(name)
         await machine.beginUse()
         do {
-            try await wake(machine)
-            guard let sandbox = await machine.sandbox else { throw noSuchSprite(name) }
-            return Use(machine, processID: sandbox.processID)
+            return Use(machine, processID: try await wake(machine).processID)
         } catch {
             await machine.endUse()
             throw error
         }
     }
 
-    func wake(_ machine: Machine) async throws {
-        if await machine.isReady { return }
-        _ = try await machine.turns.withTurn { try await machine.start() }
+    /// - Returns: What runs. Whoever does not hold the turn has begun a use before, or it may be put to sleep again.
+    @discardableResult
+    func wake(_ machine: Machine) async throws -> Sandbox {
+        if let sandbox = await machine.ready { return sandbox }
+        return try await machine.turns.withTurn { try await machine.start() }
     }
 }
 

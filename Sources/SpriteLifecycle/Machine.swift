@@ -127,7 +127,7 @@ actor Machine {
         drivers.journal.describe(sprite.id, name: sprite.name, source: sprite.source)
     }
     /// Ready for commands without a turn: it runs and no restore is about to stop it.
-    var isReady: Bool { if case .running = power { !isRestoring } else { false } }
+    var ready: Sandbox? { if case .running(let sandbox) = power, !isRestoring { sandbox } else { nil } }
 
     /// False if a restore is under way already; otherwise it is from now on.
     func claimRestore() -> Bool {
@@ -232,17 +232,19 @@ actor Machine {
         // Nobody waits for it: processes may take their time to end, and other sprites are looked at meanwhile.
         Task {
             _ = try? await turns.withTurn {
-                // Somebody may have come while this waited for its turn.
-                guard await self.sandbox == sandbox, let now = await self.unused, now >= unused else { return }
-                if shouldStop {
-                    try await self.stop(inOrder: true, because: "unused")
-                    self.note("sprite.stopped", "stopped, unused", fields: [("reason", "idle")])
-                } else {
-                    try await self.freeze()
-                }
+                try await self.sleep(sandbox, unusedFor: unused, shouldStop: shouldStop)
             }
             isFallingAsleep = false
         }
+    }
+
+    /// Looks and acts in one step, so that nobody can begin to use what then is stopped; the caller holds the turn.
+    private func sleep(_ sandbox: Sandbox, unusedFor duration: Duration, shouldStop: Bool) async throws {
+        // Somebody may have come while this waited for its turn.
+        guard self.sandbox == sandbox, let unused, unused >= duration else { return }
+        guard shouldStop else { return try await freeze() }
+        try await stop(inOrder: true, because: "unused")
+        note("sprite.stopped", "stopped, unused", fields: [("reason", "idle")])
     }
 
     /// How long it has been unused, if it is frozen and its owner did not say that it must never be stopped.
@@ -251,16 +253,19 @@ actor Machine {
     /// Stops it if it still is frozen; false if it could not be stopped.
     func giveWay(because reason: GivingWay) async -> Bool {
         do {
-            try await turns.withTurn {
-                guard await self.stoppable != nil else { return }
-                try await self.stop(inOrder: true, because: reason.text)
-                self.note("sprite.stopped", "stopped, \(reason.text)", fields: [("reason", .text(reason.rawValue))])
-            }
+            try await turns.withTurn { try await self.stopIfStoppable(because: reason) }
             return true
         } catch {
             logger.warning("sprite not stopped", metadata: ["error": "\(error)"])
             return false
         }
+    }
+
+    /// Looks and acts in one step; the caller holds the turn.
+    private func stopIfStoppable(because reason: GivingWay) async throws {
+        guard stoppable != nil else { return }
+        try await stop(inOrder: true, because: reason.text)
+        note("sprite.stopped", "stopped, \(reason.text)", fields: [("reason", .text(reason.rawValue))])
     }
 
     private func isUsedBySessions() async -> Bool {
