@@ -14,7 +14,9 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case createBegun = "create.begun"
     case createFolderMade = "create.folder-made"
     case createInitialKept = "create.initial-kept"
+    case createPoliciesKept = "create.policies-kept"
     case createDiskMade = "create.disk-made"
+    case createIdentityRenewed = "create.identity-renewed"
     case createBooted = "create.booted"
     case createCompleted = "create.completed"
 
@@ -50,7 +52,15 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case destroyCompleted = "destroy.completed"
     case trashHalfEmptied = "trash.half-emptied"
 
-    case serviceDefined = "service.defined"
+    case serviceKept = "service.kept"
+    case serviceStarted = "service.started"
+    case serviceTerminated = "service.terminated"
+
+    case layerIndexed = "layer.indexed"
+    case layerLaunched = "layer.launched"
+    case layerRecorded = "layer.recorded"
+    case layerServed = "layer.served"
+    case layerMounted = "layer.mounted"
 
     case baseFilled = "base.filled"
     case baseDescribed = "base.described"

@@ -15,6 +15,9 @@ package struct ServiceDefinition: Sendable, Hashable, Codable {
     package var directory: String?
     /// A stop by the user holds until the next start by the user, over reboots and restores.
     package var isStopped: Bool
+    /// Another with each definition and restart: tells the process that is wanted from one that is to end. Nil in
+    /// definitions that an earlier version kept.
+    package var run: Int?
 
     package init(
         name: String, command: String, arguments: [String] = [], needs: [String] = [], httpPort: Int? = nil,
@@ -29,6 +32,29 @@ package struct ServiceDefinition: Sendable, Hashable, Codable {
         self.directory = directory
         self.isStopped = isStopped
     }
+}
+
+/// What marks the session of a service: its name, and for which ``ServiceDefinition/run`` it was started.
+package struct ServiceTag: Sendable, Hashable {
+    private static let prefix = "service:"
+    package var name: String
+    package var run: Int?
+
+    package init(_ definition: ServiceDefinition) {
+        name = definition.name
+        run = definition.run
+    }
+
+    /// - Returns: Nil for the tag of anything else.
+    package init?(_ text: String?) {
+        guard let text, text.hasPrefix(Self.prefix) else { return nil }
+        let parts = text.dropFirst(Self.prefix.count).split(separator: "#", maxSplits: 1)
+        guard let first = parts.first else { return nil }
+        name = String(first)
+        run = parts.count > 1 ? Int(parts[1]) : nil
+    }
+
+    package var text: String { Self.prefix + name + (run.map { "#\($0)" } ?? "") }
 }
 
 package enum ServiceStatus: String, Sendable, Hashable { case stopped, starting, running, stopping, failed }

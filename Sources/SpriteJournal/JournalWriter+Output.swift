@@ -11,7 +11,7 @@ extension JournalWriter {
         // What the daemon runs for itself, such as a file transfer, is no output of the sprite.
         // What its init system says is.
         let isOfInit = OutputTail.initTags.contains(tag)
-        guard tag.isEmpty || tag.hasPrefix("service:") || isOfInit else { return output.release() }
+        guard tag.isEmpty || ServiceTag(tag) != nil || isOfInit else { return output.release() }
         let streams = info.isTerminal ? 1 : 2
         var positions = [Int64](repeating: 0, count: streams)
         var isKnown = false

@@ -50,7 +50,7 @@ final class OutputTail {
         let tag = info.tag ?? ""
         isOfInit = OutputTail.initTags.contains(tag)
         isJournald = tag == "journald"
-        service = tag.hasPrefix("service:") ? String(tag.dropFirst(8)) : isOfInit ? tag : nil
+        service = ServiceTag(tag)?.name ?? (isOfInit ? tag : nil)
         self.positions = positions
         committed = positions
         skipped = positions.map { _ in 0 }

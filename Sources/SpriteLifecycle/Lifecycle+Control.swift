@@ -282,3 +282,7 @@ extension Lifecycle: SpriteControl {
 func restoreUnderWay(_ name: SpriteName, _ verb: String) -> SpriteError {
     SpriteError(.conflict, "cannot \(verb): a restore of sprite '\(name)' is under way; wait until it is done")
 }
+
+func noSuchSprite(_ name: SpriteName) -> SpriteError {
+    SpriteError(.notFound, "no sprite is named '\(name)'; `sprite list` shows those there are")
+}

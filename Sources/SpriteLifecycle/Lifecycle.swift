@@ -116,6 +116,7 @@ package actor Lifecycle {
                     }
                 }
                 for (kind, text) in policies { try await drivers.registry.setPolicy(sprite.id, kind, text) }
+                FaultPoint.createPoliciesKept.reached()
                 try await around {
                     try await drivers.journal.span("storage.create", sprite: sprite.id) {
                         try await drivers.storage.createDisk(
@@ -124,6 +125,7 @@ package actor Lifecycle {
                 }
                 FaultPoint.createDiskMade.reached()
                 try await prepare()
+                FaultPoint.createIdentityRenewed.reached()
                 let sandbox = try await boot(sprite, drivers)
                 await settle()
                 FaultPoint.createBooted.reached()

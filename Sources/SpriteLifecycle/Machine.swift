@@ -261,7 +261,6 @@ actor Machine {
         }
     }
 
-    /// Looks and acts in one step; the caller holds the turn.
     private func stopIfStoppable(because reason: GivingWay) async throws {
         guard stoppable != nil else { return }
         try await stop(inOrder: true, because: reason.text)
@@ -429,10 +428,6 @@ actor Machine {
         shelf.removeAll { $0 == checkpoint }
         try? await drivers.sandboxes.hideCheckpoint(sandbox, name: checkpoint.rawValue)
     }
-}
-
-func noSuchSprite(_ name: SpriteName) -> SpriteError {
-    SpriteError(.notFound, "no sprite is named '\(name)'; `sprite list` shows those there are")
 }
 
 /// Brings a sprite's sandbox up on the disk it has; leaves nothing behind if a step fails.

@@ -56,13 +56,26 @@ final class ProcessMark: Sendable {
         unlink("/tmp/fuse_fd_comm.\(processID)")
     }
 
+    /// Ends those that were started for a mount and never written down: the daemon ended in between.
+    ///
+    /// - Parameter setting: Of their environment, which no other process has.
+    static func killUnrecorded(_ setting: String) {
+        for process in all() {
+            // A child of the daemon that has not become JuiceFS yet has the daemon's environment.
+            guard let text = try? readSmallFile("/proc/\(process)/environ", bytesMax: 1 << 20) else { continue }
+            if text.split(separator: "\0").contains(Substring(setting)) { Glibc.kill(process, SIGKILL) }
+        }
+    }
+
     /// Processes of that session whose program is JuiceFS.
     private static func group(_ session: pid_t) -> [pid_t] {
-        names("/proc").compactMap { pid_t($0) }.filter { candidate in
-            guard candidate != session, getsid(candidate) == session,
-                let name = try? readSmallFile("/proc/\(candidate)/comm", bytesMax: 64)
-            else { return false }
-            return name == "juicefs\n"
+        all().filter { $0 != session && getsid($0) == session }
+    }
+
+    /// Every JuiceFS of this host.
+    private static func all() -> [pid_t] {
+        names("/proc").compactMap { pid_t($0) }.filter {
+            (try? readSmallFile("/proc/\($0)/comm", bytesMax: 64)) == "juicefs\n"
         }
     }
 

@@ -124,6 +124,7 @@ package actor RuntimesMounts: RuntimesDriver {
             clinux_detach_mount(target)
             try MetadataWriter.prepare(metadata, to: "\(folder)/meta.db", store: info.store ?? store.address)
             try MetadataWriter.index("\(folder)/meta.db", in: folder)
+            FaultPoint.layerIndexed.reached()
             return try FuseKeeper(path: "\(folder)/keeper.sock")
         }
         do {
@@ -144,9 +145,11 @@ package actor RuntimesMounts: RuntimesDriver {
                 }
                 try await Task.sleep(for: .milliseconds(20))
             }
+            FaultPoint.layerServed.reached()
             mounted[id] = Mounted(keeper: keeper, process: process)
             await prefetch(id)
             watch(id, process)
+            FaultPoint.layerMounted.reached()
             logger.notice("runtimes mounted", metadata: ["runtimes": "\(id)", "process": "\(process.processID)"])
             return "\(target)/root"
         } catch {
@@ -183,14 +186,21 @@ package actor RuntimesMounts: RuntimesDriver {
             ],
             // Most of its memory is a fixed cache: collecting garbage less often costs little of it, and saves a quarter
             // of the processor time of a first use.
-            environment: JuiceFS.environment() + ["JFS_SUPER_COMM=\(folder)/keeper.sock", "GOGC=400"],
+            environment: JuiceFS.environment() + [keeperSetting(id), "GOGC=400"],
             directory: "/", descriptors: [null.number, log.number, log.number])
         request.newSession = true
         let child = try withExtendedLifetime((null, log)) { try spawn(request) }
+        FaultPoint.layerLaunched.reached()
         let process = ProcessMark(child.processID, pidfd: child.pidfd, isChild: true)
         try writeSmallFile(
             "\(folder)/process", process.text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+        FaultPoint.layerRecorded.reached()
         return process
+    }
+
+    /// Where JuiceFS hands the mount's descriptor over.
+    private func keeperSetting(_ id: RuntimesVersion) -> String {
+        "JFS_SUPER_COMM=\(folder(id))/keeper.sock"
     }
 
     /// Fetches ahead what the layer's profile says, if it has one; without it everything works as well, later.
@@ -255,6 +265,7 @@ package actor RuntimesMounts: RuntimesDriver {
                 clinux_detach_mount(target(id))
                 guard let text = try? readSmallFile("\(folder(id))/process"), let process = ProcessMark(text: text)
                 else {
+                    ProcessMark.killUnrecorded(keeperSetting(id))
                     throw SystemError(ESRCH, "find JuiceFS")
                 }
                 let keeper = try FuseKeeper(path: "\(folder(id))/keeper.sock")

@@ -43,23 +43,39 @@ actor Crew {
             let definitions = try await parts.store.load(sprite)
             guard boot == boots, isUp else { return }
             // Those of before a restart of the daemon run on; they are taken over, not started twice.
-            var adopted: [String: any ExecSession] = [:]
-            if !definitions.isEmpty {
-                for session in await parts.sessions.taggedSessions(sprite) {
-                    guard let tag = session.info.tag, tag.hasPrefix(servicePrefix) else { continue }
-                    adopted[String(tag.dropFirst(servicePrefix.count))] = session
-                }
-            }
+            let found = await parts.sessions.taggedSessions(sprite)
             guard boot == boots, isUp else { return }
-            plan = ServicePlan()
-            let effects = plan.boot(definitions, running: adopted.mapValues(\.info.createdAt))
-            for (name, session) in adopted where plan.entries[name] != nil { follow(name, session) }
-            carryOut(effects)
+            takeOver(found, definitions)
             isLoaded = true
         } catch {
             if boot == boots { loadFailure = error }
             parts.logger.error("services not started", metadata: ["sprite.id": "\(sprite)", "error": "\(error)"])
         }
+    }
+
+    /// Of processes that run, one for each service is what its definition wants; others were being ended when the daemon was.
+    private func takeOver(_ found: [any ExecSession], _ definitions: [ServiceDefinition]) {
+        let wanted = Set(definitions.filter { !$0.isStopped }.map(ServiceTag.init))
+        let known = Set(definitions.map(\.name))
+        var (running, leaving): ([String: any ExecSession], [String: any ExecSession]) = ([:], [:])
+        for session in found {
+            guard let tag = ServiceTag(session.info.tag) else { continue }
+            if wanted.contains(tag), running[tag.name] == nil {
+                running[tag.name] = session
+            } else if known.contains(tag.name), leaving[tag.name] == nil {
+                leaving[tag.name] = session
+            } else {
+                end(session, after: .seconds(10))
+            }
+        }
+        plan = ServicePlan()
+        let effects = plan.boot(
+            definitions, running: running.mapValues(\.info.createdAt), leaving: Set(leaving.keys))
+        for (name, session) in leaving {
+            if running[name] == nil { follow(name, session) } else { end(session, after: .seconds(10)) }
+        }
+        for (name, session) in running { follow(name, session) }
+        carryOut(effects)
     }
 
     /// Returns once the definitions of the running machine are known.
@@ -101,6 +117,8 @@ actor Crew {
             throw SpriteError(.limitReached, "cannot define service: the sprite has \(servicesMax), the limit")
         }
         var next = plan
+        var definition = definition
+        definition.run = newRun()
         let effects = try next.define(definition)
         return try await commit(next, effects, following: definition.name)
     }
@@ -116,6 +134,7 @@ actor Crew {
         _ = try entry(name)
         var next = plan
         let effects = next.restart(name)
+        if !effects.isEmpty { next.renew(name, run: newRun()) }
         return try await commit(next, effects, following: name)
     }
 
@@ -234,17 +253,23 @@ actor Crew {
     }
 
     private func kill(_ name: String, after timeout: Duration) {
-        guard let session = sessions[name] else { return }
+        if let session = sessions[name] { end(session, after: timeout) }
+    }
+
+    /// Also where its service is gone meanwhile, or has another process.
+    private func end(_ session: any ExecSession, after timeout: Duration) {
+        let boot = boots
         session.signal(SIGTERM)
+        FaultPoint.serviceTerminated.reached()
         Task {
             try? await Task.sleep(for: timeout)
-            self.killForSure(name, session)
+            // Of a session that has ended nobody has to be told.
+            if boot == self.boots { session.signal(SIGKILL) }
         }
     }
 
-    private func killForSure(_ name: String, _ session: any ExecSession) {
-        if sessions[name] === session { session.signal(SIGKILL) }
-    }
+    /// Never the same again, also for a service that is deleted and defined once more.
+    private func newRun() -> Int { Int(Timestamp.now().nanoseconds) }
 
     private func run(_ name: String, _ boot: Int) async {
         guard boot == boots, isUp, let definition = plan.entries[name]?.definition else { return }
@@ -252,9 +277,10 @@ actor Crew {
             arguments: [definition.command] + definition.arguments,
             environment: definition.environment.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) },
             directory: definition.directory, maxRunAfterDisconnect: nil)
-        request.tag = servicePrefix + name
+        request.tag = ServiceTag(definition).text
         do {
             let session = try await parts.sessions.exec(sprite, request)
+            FaultPoint.serviceStarted.reached()
             guard boot == boots, isUp else { return }
             guard plan.entries[name]?.phase == .starting else {
                 // Stopped or deleted while it was being started.
@@ -314,6 +340,5 @@ actor Crew {
     }
 }
 
-let servicePrefix = "service:"
 /// Each is a process; a sprite that runs more has a supervisor of its own.
 private let servicesMax = 200

@@ -103,20 +103,31 @@ struct ServicePlan: Sendable {
 
     mutating func remove(_ name: String) { entries[name] = nil }
 
+    /// From now on another process is wanted than the one that may run.
+    mutating func renew(_ name: String, run: Int) { entries[name]?.definition.run = run }
+
     // MARK: What happens
 
     /// The sprite runs with these services; those of `running` since before the daemon's own start.
-    mutating func boot(_ definitions: [ServiceDefinition], running: [String: Timestamp] = [:]) -> [Effect] {
+    ///
+    /// - Parameter leaving: Those of which a process runs that is not wanted any more.
+    mutating func boot(
+        _ definitions: [ServiceDefinition], running: [String: Timestamp] = [:], leaving: Set<String> = []
+    ) -> [Effect] {
         entries = [:]
+        var effects: [Effect] = []
         for definition in definitions {
             var entry = Entry(definition: definition, phase: definition.isStopped ? .stopped : .waiting)
             if let since = running[definition.name] {
                 entry.phase = .running(since: since)
                 entry.startedAt = since
+            } else if leaving.contains(definition.name) {
+                entry.phase = .stopping(thenStart: !definition.isStopped)
+                effects.append(.terminate(definition.name, .seconds(10)))
             }
             entries[definition.name] = entry
         }
-        return advance()
+        return effects + advance()
     }
 
     mutating func didStart(_ name: String, now: Timestamp) -> [Effect] {

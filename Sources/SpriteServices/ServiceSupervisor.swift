@@ -113,7 +113,7 @@ struct DefinitionStore: Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         try await storage.writeDiskFile(sprite, DefinitionStore.fileName, Array(try encoder.encode(definitions)))
-        FaultPoint.serviceDefined.reached()
+        FaultPoint.serviceKept.reached()
     }
 }
 

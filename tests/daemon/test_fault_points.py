@@ -23,8 +23,11 @@ from support.wait import eventually
 
 SOURCE = Path(__file__).parents[2] / "Sources/SpriteDomain/FaultPoint.swift"
 POINTS = re.findall(r'case \w+ = "([a-z.-]+)"', SOURCE.read_text())
-#: The second and third time: in a restore and in a fork.
+#: Tested where there is a layer, or where more is done with services.
+ELSEWHERE = ("base.", "layer.", "service.")
+#: The second and third time: in a restore and in a fork. What makes a fork is what makes a sprite, and more.
 LATER = [f"{point}:{time}" for point in POINTS if point.startswith("boot.") for time in (2, 3)]
+LATER += [f"{point}:2" for point in POINTS if point.startswith("create.")]
 
 
 def operations(api: Api, model: SpriteModel, fork: SpriteModel) -> None:
@@ -67,7 +70,7 @@ def test_a_daemon_that_dies_at_any_step_loses_nothing(new_daemon: Callable[..., 
     post_exec(api, "bystander", "setsid sleep 10000 </dev/null >/dev/null 2>&1 & sleep 0.1")
     sleeping = post_exec(api, "bystander", "pgrep -x sleep")
     chance = random.Random(0)
-    for number, point in enumerate([point for point in POINTS if not point.startswith("base.")] + LATER):
+    for number, point in enumerate([point for point in POINTS if not point.startswith(ELSEWHERE)] + LATER):
         daemon.terminate()
         models = [SpriteModel(f"fault-{number}"), SpriteModel(f"fork-{number}")]
         try:
