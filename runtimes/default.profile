@@ -1,3 +1,4 @@
+unit 65536
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
@@ -74,23 +75,10 @@
 /usr/lib/python3.11/venv/__pycache__/__main__.cpython-311.pyc
 /usr/lib/python3.11/__pycache__/gettext.cpython-311.pyc
 /usr/lib/python3.11/ensurepip/__pycache__/__init__.cpython-311.pyc
-/usr/lib/python3.11/lib-dynload/_decimal.cpython-311-x86_64-linux-gnu.so
-/usr/share/python-wheels/setuptools-66.1.1-py3-none-any.whl
-/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-1,15
-/usr/share/python-wheels/pip-23.0.1-py3-none-any.whl
-/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so
-/usr/lib/x86_64-linux-gnu/libz3.so.4	0,4-5
-/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70
-/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14
-/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-6,15,24-26
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0,7
 /usr/lib/python3.11/lib-dynload/_typing.cpython-311-x86_64-linux-gnu.so
-/usr/lib/python3/dist-packages/pip/_vendor/pyparsing/core.py
-/usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/_emoji_codes.cpython-311.pyc
-/usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/core.cpython-311.pyc
-/usr/lib/python3/dist-packages/pip/_vendor/chardet/__pycache__/version.cpython-311.pyc
 /usr/lib/python3.11/ensurepip/__pycache__/__main__.cpython-311.pyc
+/usr/share/python-wheels/pip-23.0.1-py3-none-any.whl	0-25
+/usr/share/python-wheels/setuptools-66.1.1-py3-none-any.whl	0-19
 /usr/lib/python3.11/__pycache__/pprint.cpython-311.pyc
 /usr/lib/python3.11/__pycache__/dataclasses.cpython-311.pyc
 /usr/lib/python3.11/html/__pycache__/__init__.cpython-311.pyc
@@ -102,6 +90,7 @@
 /usr/lib/python3.11/__pycache__/colorsys.cpython-311.pyc
 /usr/lib/python3.11/__pycache__/fractions.cpython-311.pyc
 /usr/lib/python3.11/__pycache__/decimal.cpython-311.pyc
+/usr/lib/python3.11/lib-dynload/_decimal.cpython-311-x86_64-linux-gnu.so	0-4
 /usr/lib/python3.11/__pycache__/numbers.cpython-311.pyc
 /usr/lib/python3.11/json/__pycache__/__init__.cpython-311.pyc
 /usr/lib/python3.11/json/__pycache__/decoder.cpython-311.pyc
@@ -164,6 +153,14 @@
 /usr/lib/python3.11/__pycache__/tarfile.cpython-311.pyc
 /usr/lib/python3.11/__pycache__/plistlib.cpython-311.pyc
 /usr/bin/rustc
+/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-77,988-1020
+/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so	0-9,25-27
+/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-69,73-207,212-214,219-223,225-229,234-236,243-261,265-279,283-296,298-300,303-330,333-335,348-350,352-354,359-361,363-365,369-374,382-384,388-390,392-394,396-398,402-406,408-415,417-418,421-423,425-429,975-977,980-984,1006-1008,1012-1014,1557-1677
+/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70	0-3
+/usr/lib/x86_64-linux-gnu/libz3.so.4	0-11,24-27,297-299,351-355
+/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14	0-6,25-26
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-9,29-31
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,476-477
 /etc/mime.types
 /usr/lib/python3.11/venv/scripts/common/Activate.ps1
 /usr/lib/python3.11/venv/scripts/common/activate
@@ -191,7 +188,9 @@
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/exceptions.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/unicode.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/actions.cpython-311.pyc
+/usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/core.cpython-311.pyc	0-4
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/results.cpython-311.pyc
+/usr/lib/python3/dist-packages/pip/_vendor/pyparsing/core.py	0-3
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/helpers.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/testing.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/pyparsing/__pycache__/common.cpython-311.pyc
@@ -223,6 +222,7 @@
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/terminal_theme.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/theme.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/_emoji_replace.cpython-311.pyc
+/usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/_emoji_codes.cpython-311.pyc	0-3
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/_export_format.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/_log_render.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/rich/__pycache__/text.cpython-311.pyc
@@ -360,6 +360,7 @@
 /usr/lib/python3/dist-packages/pip/_vendor/chardet/__pycache__/langthaimodel.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/chardet/__pycache__/langturkishmodel.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/chardet/__pycache__/utf1632prober.cpython-311.pyc
+/usr/lib/python3/dist-packages/pip/_vendor/chardet/__pycache__/version.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/requests/__pycache__/packages.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/idna/__pycache__/__init__.cpython-311.pyc
 /usr/lib/python3/dist-packages/pip/_vendor/idna/__pycache__/package_data.cpython-311.pyc
@@ -420,7 +421,7 @@
 /usr/local/lib/sprite-runtimes/run-node
 /usr/local/lib/sprite-runtimes/choose
 /opt/node/default
-/opt/node/24/bin/node	0-9,11,13-16,22,24-25
+/opt/node/24/bin/node	0-177,181-219,223-272,276-278,286-288,312-314,319-321,334-342,344-391,400-430,432-436,439-447,458-461,468-470,473-475,489-491,493-495,499-503,505-508,552-554,558-575,577-580,586-588,591-593,723,735-739,843-845,850-852,857-863,875-880,883-907,915-930,934-997,1005-1007,1013-1018,1020-1021,1023-1026,1029-1032,1036-1039,1045-1047,1053-1064,1425-1427,1429-1431,1563-1567,1573-1575,1645-1649
 
 /etc/passwd
 /etc/group
@@ -429,8 +430,7 @@
 /usr/local/lib/sprite-runtimes/choose
 /opt/node/default
 /opt/node/24/lib/node_modules/npm/bin/npm-cli.js
-/opt/node/24/bin/node	0-16,20-25
-/usr/share/zoneinfo/Etc/UTC
+/opt/node/24/bin/node	0-177,181-219,223-272,276-309,312-314,319-321,328-330,334-342,344-391,400-430,432-436,439-447,458-461,463-470,473-475,479-483,489-508,552-554,558-575,577-613,615-625,627-647,661-668,679-680,686-709,720-723,735-742,819-824,837-840,843-845,850-863,865-867,874-880,883-907,915-930,934-1021,1023-1026,1028-1042,1044-1047,1053-1066,1317-1319,1373-1375,1425-1427,1429-1433,1521-1523,1544-1550,1563-1575,1645-1649
 /opt/node/24/lib/node_modules/npm/package.json
 /opt/node/24/lib/node_modules/npm/lib/cli.js
 /opt/node/24/lib/node_modules/npm/lib/cli/validate-engines.js
@@ -517,6 +517,7 @@
 /opt/node/24/lib/node_modules/npm/lib/utils/explain-eresolve.js
 /opt/node/24/lib/node_modules/npm/lib/utils/explain-dep.js
 /opt/node/24/lib/node_modules/npm/lib/utils/output-error.js
+/usr/share/zoneinfo/Etc/UTC
 /opt/node/24/etc/npmrc
 /opt/node/24/lib/node_modules/npm/node_modules/chalk/package.json
 /opt/node/24/lib/node_modules/npm/node_modules/chalk/source/index.js
@@ -532,12 +533,12 @@
 /usr/local/lib/sprite-runtimes/run-node
 /usr/local/lib/sprite-runtimes/choose
 /opt/node/default
-/opt/node/24/bin/node	0-9,11-16,22,24-25
+/opt/node/24/bin/node	0-177,181-219,223-272,276-278,286-288,311-327,334-391,400-430,432-436,439-447,458-461,468-470,473-475,489-497,499-503,505-508,552-554,558-575,577-580,586-588,591-593,723,735-739,744-806,843-845,850-852,857-863,875-880,883-907,915-930,934-997,1005-1007,1013-1018,1020-1021,1023-1026,1029-1032,1036-1042,1044-1047,1053-1064,1425-1427,1429-1431,1563-1568,1573-1575,1645-1649
 
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/opt/deno/2/bin/deno	0-1,4-9,13-15,19-20,22
+/opt/deno/2/bin/deno	0-91,93-96,260-267,271-280,282-288,305-307,323-325,339-377,393-396,399-406,413-424,426-436,440-496,507-509,516-518,534-536,580-582,619-621,860-902,915-917,922-924,942-944,962-965,971-974,979-982,1260-1262,1276-1278,1282-1284,1419-1465
 
 /etc/passwd
 /etc/group
@@ -545,292 +546,268 @@
 /usr/local/lib/sprite-runtimes/run-go
 /usr/local/lib/sprite-runtimes/choose
 /opt/go/default
-/opt/go/1.25/index.tar
-/opt/go/1.25/bin/go	0-3
+/opt/go/1.25/index.tar	0-18
+/opt/go/1.25/bin/go	0-35,37-41,44-49,51-57,59-149,151-171,173-194,197-211
 /opt/go/1.25/go.env
 /usr/share/zoneinfo/Etc/UTC
-/opt/go/1.25/pkg/tool/linux_amd64/compile	0-4
-/opt/go/1.25/src/unicode/tables.go
-/opt/go/1.25/src/syscall/zerrors_darwin_arm64.go
-/opt/go/1.25/src/runtime/mgclimit.go
-/opt/go/1.25/src/runtime/proc.go
-/opt/go/1.25/src/runtime/wincallback.go
-/opt/go/1.25/pkg/tool/linux_amd64/asm	0-1
-/opt/go/1.25/pkg/linux_amd64/math.a
-/opt/go/1.25/pkg/linux_amd64/internal/abi.a
-/opt/go/1.25/pkg/linux_amd64/unicode.a
-/opt/go/1.25/pkg/linux_amd64/runtime.a	0-2
-/opt/go/1.25/pkg/linux_amd64/sync/atomic.a
-/opt/go/1.25/pkg/linux_amd64/internal/runtime/atomic.a
-/opt/go/1.25/pkg/linux_amd64/internal/runtime/maps.a
-/opt/go/1.25/pkg/linux_amd64/sync.a
-/opt/go/1.25/pkg/linux_amd64/strconv.a
-/opt/go/1.25/pkg/linux_amd64/internal/reflectlite.a
-/opt/go/1.25/pkg/linux_amd64/internal/bisect.a
-/opt/go/1.25/pkg/linux_amd64/reflect.a
-/opt/go/1.25/pkg/linux_amd64/internal/godebug.a
-/opt/go/1.25/pkg/linux_amd64/syscall.a
-/opt/go/1.25/pkg/linux_amd64/io.a
-/opt/go/1.25/pkg/linux_amd64/internal/fmtsort.a
-/opt/go/1.25/pkg/linux_amd64/internal/poll.a
-/opt/go/1.25/pkg/linux_amd64/fmt.a
-/opt/go/1.25/pkg/linux_amd64/time.a
-/opt/go/1.25/pkg/linux_amd64/io/fs.a
-/opt/go/1.25/pkg/tool/linux_amd64/link	0-1
-/opt/go/1.25/pkg/linux_amd64/os.a
-/opt/go/1.25/src/internal/unsafeheader/unsafeheader.go
+/opt/go/1.25/pkg/tool/linux_amd64/compile	0-47,49-70,72-82,105-208,217-232,237-239,253-280,284-306
 /opt/go/1.25/src/internal/goarch/goarch.go
+/opt/go/1.25/src/internal/unsafeheader/unsafeheader.go
 /opt/go/1.25/src/internal/goarch/goarch_amd64.go
-/opt/go/1.25/pkg/linux_amd64/internal/unsafeheader.a
 /opt/go/1.25/src/internal/goarch/zgoarch_amd64.go
+/opt/go/1.25/pkg/linux_amd64/internal/unsafeheader.a
 /opt/go/1.25/pkg/linux_amd64/internal/goarch.a
-/opt/go/1.25/src/internal/abi/abi.go
+/opt/go/1.25/pkg/tool/linux_amd64/asm	0-53,57-70
 /opt/go/1.25/src/internal/cpu/cpu.go
 /opt/go/1.25/src/internal/cpu/cpu_x86.go
-/opt/go/1.25/src/internal/abi/abi_amd64.go
 /opt/go/1.25/src/internal/cpu/cpu.s
-/opt/go/1.25/src/internal/abi/compiletype.go
-/opt/go/1.25/src/internal/abi/escape.go
 /opt/go/1.25/src/internal/cpu/cpu_x86.s
-/opt/go/1.25/src/internal/abi/funcpc.go
-/opt/go/1.25/src/internal/abi/iface.go
 /opt/go/1.25/pkg/linux_amd64/internal/cpu.a
+/opt/go/1.25/src/internal/abi/abi.go
 /opt/go/1.25/src/internal/bytealg/bytealg.go
-/opt/go/1.25/src/internal/abi/map_noswiss.go
 /opt/go/1.25/src/internal/bytealg/compare_native.go
-/opt/go/1.25/src/internal/abi/map_select_swiss.go
-/opt/go/1.25/src/internal/abi/map_swiss.go
+/opt/go/1.25/src/internal/abi/abi_amd64.go
 /opt/go/1.25/src/internal/bytealg/count_native.go
-/opt/go/1.25/src/internal/abi/rangefuncconsts.go
 /opt/go/1.25/src/internal/bytealg/equal_generic.go
 /opt/go/1.25/src/internal/bytealg/equal_native.go
+/opt/go/1.25/src/internal/abi/compiletype.go
+/opt/go/1.25/src/internal/abi/escape.go
+/opt/go/1.25/src/internal/abi/funcpc.go
+/opt/go/1.25/src/internal/bytealg/index_amd64.go
+/opt/go/1.25/src/internal/abi/iface.go
+/opt/go/1.25/src/internal/abi/map_noswiss.go
+/opt/go/1.25/src/internal/abi/map_select_swiss.go
+/opt/go/1.25/src/internal/abi/map_swiss.go
+/opt/go/1.25/src/internal/abi/rangefuncconsts.go
 /opt/go/1.25/src/internal/abi/runtime.go
 /opt/go/1.25/src/internal/abi/stack.go
-/opt/go/1.25/src/internal/bytealg/index_amd64.go
-/opt/go/1.25/src/internal/bytealg/index_native.go
 /opt/go/1.25/src/internal/abi/switch.go
+/opt/go/1.25/src/internal/bytealg/index_native.go
 /opt/go/1.25/src/internal/bytealg/indexbyte_native.go
 /opt/go/1.25/src/internal/bytealg/lastindexbyte_generic.go
-/opt/go/1.25/src/internal/abi/symtab.go
 /opt/go/1.25/src/internal/bytealg/compare_amd64.s
-/opt/go/1.25/src/internal/abi/type.go
+/opt/go/1.25/src/internal/abi/symtab.go
 /opt/go/1.25/src/internal/bytealg/count_amd64.s
-/opt/go/1.25/src/internal/abi/abi_test.s
+/opt/go/1.25/src/internal/abi/type.go
 /opt/go/1.25/src/internal/bytealg/equal_amd64.s
-/opt/go/1.25/src/internal/abi/stub.s
+/opt/go/1.25/src/internal/abi/abi_test.s
 /opt/go/1.25/src/internal/bytealg/index_amd64.s
+/opt/go/1.25/src/internal/abi/stub.s
+/opt/go/1.25/pkg/linux_amd64/internal/abi.a	0-17
 /opt/go/1.25/src/internal/bytealg/indexbyte_amd64.s
-/opt/go/1.25/src/internal/byteorder/byteorder.go
 /opt/go/1.25/pkg/linux_amd64/internal/bytealg.a
+/opt/go/1.25/src/internal/byteorder/byteorder.go
 /opt/go/1.25/pkg/linux_amd64/internal/byteorder.a
-/opt/go/1.25/src/internal/coverage/rtcov/rtcov.go
 /opt/go/1.25/src/internal/chacha8rand/chacha8.go
 /opt/go/1.25/src/internal/chacha8rand/chacha8_generic.go
-/opt/go/1.25/pkg/linux_amd64/internal/coverage/rtcov.a
 /opt/go/1.25/src/internal/chacha8rand/chacha8_amd64.s
+/opt/go/1.25/pkg/linux_amd64/internal/chacha8rand.a
+/opt/go/1.25/src/internal/coverage/rtcov/rtcov.go
 /opt/go/1.25/src/internal/godebugs/table.go
 /opt/go/1.25/pkg/linux_amd64/internal/godebugs.a
-/opt/go/1.25/pkg/linux_amd64/internal/chacha8rand.a
+/opt/go/1.25/pkg/linux_amd64/internal/coverage/rtcov.a
 /opt/go/1.25/src/internal/goexperiment/exp_aliastypeparams_on.go
-/opt/go/1.25/src/internal/goos/goos.go
 /opt/go/1.25/src/internal/goexperiment/exp_arenas_off.go
-/opt/go/1.25/src/internal/goos/unix.go
+/opt/go/1.25/src/internal/goos/goos.go
 /opt/go/1.25/src/internal/goexperiment/exp_boringcrypto_off.go
+/opt/go/1.25/src/internal/goos/unix.go
 /opt/go/1.25/src/internal/goexperiment/exp_cacheprog_off.go
 /opt/go/1.25/src/internal/goos/zgoos_linux.go
+/opt/go/1.25/pkg/linux_amd64/internal/goos.a
 /opt/go/1.25/src/internal/goexperiment/exp_cgocheck2_off.go
+/opt/go/1.25/src/internal/profilerecord/profilerecord.go
 /opt/go/1.25/src/internal/goexperiment/exp_dwarf5_on.go
 /opt/go/1.25/src/internal/goexperiment/exp_fieldtrack_off.go
+/opt/go/1.25/pkg/linux_amd64/internal/profilerecord.a
 /opt/go/1.25/src/internal/goexperiment/exp_greenteagc_off.go
+/opt/go/1.25/src/internal/runtime/atomic/atomic_amd64.go
 /opt/go/1.25/src/internal/goexperiment/exp_heapminimum512kib_off.go
+/opt/go/1.25/src/internal/runtime/atomic/doc.go
+/opt/go/1.25/src/internal/runtime/atomic/stubs.go
 /opt/go/1.25/src/internal/goexperiment/exp_jsonv2_off.go
+/opt/go/1.25/src/internal/runtime/atomic/types.go
 /opt/go/1.25/src/internal/goexperiment/exp_loopvar_off.go
 /opt/go/1.25/src/internal/goexperiment/exp_newinliner_off.go
+/opt/go/1.25/src/internal/runtime/atomic/types_64bit.go
 /opt/go/1.25/src/internal/goexperiment/exp_preemptibleloops_off.go
+/opt/go/1.25/src/internal/runtime/atomic/unaligned.go
 /opt/go/1.25/src/internal/goexperiment/exp_rangefunc_off.go
+/opt/go/1.25/src/internal/runtime/atomic/xchg8.go
 /opt/go/1.25/src/internal/goexperiment/exp_regabiargs_on.go
+/opt/go/1.25/src/internal/runtime/atomic/atomic_amd64.s
 /opt/go/1.25/src/internal/goexperiment/exp_regabiwrappers_on.go
 /opt/go/1.25/src/internal/goexperiment/exp_staticlockranking_off.go
+/opt/go/1.25/pkg/linux_amd64/internal/runtime/atomic.a	0-4
 /opt/go/1.25/src/internal/goexperiment/exp_swissmap_on.go
 /opt/go/1.25/src/internal/goexperiment/exp_synchashtriemap_on.go
 /opt/go/1.25/src/internal/goexperiment/exp_synctest_off.go
 /opt/go/1.25/src/internal/goexperiment/flags.go
-/opt/go/1.25/pkg/linux_amd64/internal/goos.a
 /opt/go/1.25/pkg/linux_amd64/internal/goexperiment.a
-/opt/go/1.25/src/internal/profilerecord/profilerecord.go
-/opt/go/1.25/src/internal/runtime/atomic/atomic_amd64.go
-/opt/go/1.25/src/internal/runtime/atomic/doc.go
-/opt/go/1.25/pkg/linux_amd64/internal/profilerecord.a
-/opt/go/1.25/src/internal/runtime/atomic/stubs.go
 /opt/go/1.25/src/internal/runtime/math/math.go
-/opt/go/1.25/src/internal/runtime/atomic/types.go
-/opt/go/1.25/src/internal/runtime/atomic/types_64bit.go
 /opt/go/1.25/pkg/linux_amd64/internal/runtime/math.a
-/opt/go/1.25/src/internal/runtime/atomic/unaligned.go
 /opt/go/1.25/src/internal/runtime/strconv/atoi.go
 /opt/go/1.25/pkg/linux_amd64/internal/runtime/strconv.a
-/opt/go/1.25/src/internal/runtime/atomic/xchg8.go
 /opt/go/1.25/src/internal/runtime/syscall/defs_linux.go
 /opt/go/1.25/src/internal/runtime/syscall/defs_linux_amd64.go
-/opt/go/1.25/src/internal/runtime/atomic/atomic_amd64.s
 /opt/go/1.25/src/internal/runtime/syscall/syscall_linux.go
-/opt/go/1.25/src/internal/runtime/exithook/hooks.go
 /opt/go/1.25/src/internal/runtime/syscall/asm_linux_amd64.s
 /opt/go/1.25/pkg/linux_amd64/internal/runtime/syscall.a
 /opt/go/1.25/src/internal/runtime/cgroup/cgroup_linux.go
 /opt/go/1.25/src/internal/runtime/cgroup/line_reader.go
 /opt/go/1.25/src/internal/runtime/cgroup/runtime.go
-/opt/go/1.25/pkg/linux_amd64/internal/runtime/exithook.a
 /opt/go/1.25/pkg/linux_amd64/internal/runtime/cgroup.a
 /opt/go/1.25/src/internal/runtime/gc/malloc.go
-/opt/go/1.25/src/internal/asan/doc.go
 /opt/go/1.25/src/internal/runtime/gc/scan.go
 /opt/go/1.25/src/internal/runtime/gc/sizeclasses.go
-/opt/go/1.25/src/internal/asan/noasan.go
 /opt/go/1.25/pkg/linux_amd64/internal/runtime/gc.a
+/opt/go/1.25/src/internal/asan/doc.go
+/opt/go/1.25/src/internal/asan/noasan.go
+/opt/go/1.25/src/internal/runtime/exithook/hooks.go
 /opt/go/1.25/pkg/linux_amd64/internal/asan.a
+/opt/go/1.25/src/internal/msan/doc.go
+/opt/go/1.25/pkg/linux_amd64/internal/runtime/exithook.a
+/opt/go/1.25/src/internal/msan/nomsan.go
+/opt/go/1.25/pkg/linux_amd64/internal/msan.a
 /opt/go/1.25/src/internal/race/doc.go
 /opt/go/1.25/src/internal/race/norace.go
-/opt/go/1.25/src/internal/msan/doc.go
-/opt/go/1.25/src/internal/msan/nomsan.go
-/opt/go/1.25/pkg/linux_amd64/internal/race.a
-/opt/go/1.25/pkg/linux_amd64/internal/msan.a
 /opt/go/1.25/src/internal/runtime/sys/consts.go
-/opt/go/1.25/src/internal/stringslite/strings.go
 /opt/go/1.25/src/internal/runtime/sys/consts_norace.go
 /opt/go/1.25/src/internal/runtime/sys/intrinsics.go
-/opt/go/1.25/pkg/linux_amd64/internal/stringslite.a
 /opt/go/1.25/src/internal/runtime/sys/nih.go
-/opt/go/1.25/src/internal/trace/tracev2/doc.go
 /opt/go/1.25/src/internal/runtime/sys/no_dit.go
+/opt/go/1.25/pkg/linux_amd64/internal/race.a
+/opt/go/1.25/src/internal/stringslite/strings.go
+/opt/go/1.25/pkg/linux_amd64/internal/stringslite.a
+/opt/go/1.25/src/internal/trace/tracev2/doc.go
 /opt/go/1.25/src/internal/trace/tracev2/events.go
-/opt/go/1.25/src/internal/runtime/sys/sys.go
 /opt/go/1.25/src/internal/trace/tracev2/spec.go
-/opt/go/1.25/src/internal/runtime/sys/zversion.go
+/opt/go/1.25/src/internal/runtime/sys/sys.go
 /opt/go/1.25/pkg/linux_amd64/internal/trace/tracev2.a
-/opt/go/1.25/src/internal/runtime/sys/empty.s
+/opt/go/1.25/src/internal/runtime/sys/zversion.go
 /opt/go/1.25/src/cmp/cmp.go
-/opt/go/1.25/pkg/linux_amd64/internal/runtime/sys.a
+/opt/go/1.25/src/internal/runtime/sys/empty.s
 /opt/go/1.25/pkg/linux_amd64/cmp.a
-/opt/go/1.25/src/internal/runtime/maps/group.go
 /opt/go/1.25/src/internal/itoa/itoa.go
-/opt/go/1.25/src/internal/runtime/maps/map.go
-/opt/go/1.25/src/internal/runtime/maps/runtime.go
+/opt/go/1.25/pkg/linux_amd64/internal/runtime/sys.a
 /opt/go/1.25/pkg/linux_amd64/internal/itoa.a
+/opt/go/1.25/src/internal/runtime/maps/group.go
+/opt/go/1.25/src/math/bits/bits.go
+/opt/go/1.25/src/internal/runtime/maps/map.go
+/opt/go/1.25/src/math/bits/bits_errors.go
+/opt/go/1.25/src/internal/runtime/maps/runtime.go
 /opt/go/1.25/src/internal/runtime/maps/runtime_fast32_swiss.go
+/opt/go/1.25/src/math/bits/bits_tables.go
 /opt/go/1.25/src/internal/runtime/maps/runtime_fast64_swiss.go
+/opt/go/1.25/pkg/linux_amd64/math/bits.a
 /opt/go/1.25/src/internal/runtime/maps/runtime_faststr_swiss.go
+/opt/go/1.25/src/math/abs.go
 /opt/go/1.25/src/internal/runtime/maps/runtime_swiss.go
 /opt/go/1.25/src/internal/runtime/maps/table.go
+/opt/go/1.25/src/math/acosh.go
 /opt/go/1.25/src/internal/runtime/maps/table_debug.go
-/opt/go/1.25/src/math/bits/bits.go
-/opt/go/1.25/src/math/bits/bits_errors.go
+/opt/go/1.25/src/math/asin.go
+/opt/go/1.25/src/math/asinh.go
+/opt/go/1.25/src/math/atan.go
+/opt/go/1.25/pkg/linux_amd64/internal/runtime/maps.a	0-10
+/opt/go/1.25/src/math/atan2.go
 /opt/go/1.25/src/runtime/alg.go
-/opt/go/1.25/src/math/bits/bits_tables.go
+/opt/go/1.25/src/math/atanh.go
 /opt/go/1.25/src/runtime/arena.go
+/opt/go/1.25/src/math/bits.go
 /opt/go/1.25/src/runtime/asan0.go
+/opt/go/1.25/src/math/cbrt.go
 /opt/go/1.25/src/runtime/atomic_pointer.go
 /opt/go/1.25/src/runtime/badlinkname.go
-/opt/go/1.25/pkg/linux_amd64/math/bits.a
-/opt/go/1.25/src/runtime/badlinkname_linux.go
-/opt/go/1.25/src/math/abs.go
-/opt/go/1.25/src/runtime/cgo.go
-/opt/go/1.25/src/math/acosh.go
-/opt/go/1.25/src/runtime/cgo_mmap.go
-/opt/go/1.25/src/math/asin.go
-/opt/go/1.25/src/runtime/cgo_sigaction.go
-/opt/go/1.25/src/math/asinh.go
-/opt/go/1.25/src/runtime/cgocall.go
-/opt/go/1.25/src/math/atan.go
-/opt/go/1.25/src/runtime/cgocallback.go
-/opt/go/1.25/src/math/atan2.go
-/opt/go/1.25/src/math/atanh.go
-/opt/go/1.25/src/runtime/cgocheck.go
-/opt/go/1.25/src/math/bits.go
-/opt/go/1.25/src/math/cbrt.go
-/opt/go/1.25/src/runtime/cgroup_linux.go
 /opt/go/1.25/src/math/const.go
-/opt/go/1.25/src/runtime/chan.go
-/opt/go/1.25/src/runtime/checkptr.go
+/opt/go/1.25/src/runtime/badlinkname_linux.go
+/opt/go/1.25/src/runtime/cgo.go
 /opt/go/1.25/src/math/copysign.go
-/opt/go/1.25/src/runtime/compiler.go
+/opt/go/1.25/src/runtime/cgo_mmap.go
 /opt/go/1.25/src/math/dim.go
-/opt/go/1.25/src/runtime/complex.go
+/opt/go/1.25/src/runtime/cgo_sigaction.go
+/opt/go/1.25/src/runtime/cgocall.go
+/opt/go/1.25/src/runtime/cgocallback.go
+/opt/go/1.25/src/runtime/cgocheck.go
 /opt/go/1.25/src/math/dim_asm.go
-/opt/go/1.25/src/runtime/coro.go
+/opt/go/1.25/src/runtime/cgroup_linux.go
 /opt/go/1.25/src/math/erf.go
+/opt/go/1.25/src/runtime/chan.go
 /opt/go/1.25/src/math/erfinv.go
-/opt/go/1.25/src/runtime/covercounter.go
-/opt/go/1.25/src/runtime/covermeta.go
-/opt/go/1.25/src/runtime/cpuflags.go
-/opt/go/1.25/src/runtime/cpuflags_amd64.go
-/opt/go/1.25/src/runtime/cpuprof.go
-/opt/go/1.25/src/runtime/cputicks.go
-/opt/go/1.25/src/runtime/create_file_unix.go
-/opt/go/1.25/src/runtime/debug.go
 /opt/go/1.25/src/math/exp.go
-/opt/go/1.25/src/runtime/debugcall.go
-/opt/go/1.25/src/runtime/debuglog.go
+/opt/go/1.25/src/runtime/checkptr.go
 /opt/go/1.25/src/math/exp2_noasm.go
-/opt/go/1.25/src/runtime/debuglog_off.go
+/opt/go/1.25/src/runtime/compiler.go
 /opt/go/1.25/src/math/exp_amd64.go
-/opt/go/1.25/src/runtime/defs_linux_amd64.go
+/opt/go/1.25/src/runtime/complex.go
 /opt/go/1.25/src/math/exp_asm.go
-/opt/go/1.25/src/runtime/env_posix.go
+/opt/go/1.25/src/runtime/coro.go
+/opt/go/1.25/src/runtime/covercounter.go
 /opt/go/1.25/src/math/expm1.go
-/opt/go/1.25/src/runtime/error.go
+/opt/go/1.25/src/runtime/covermeta.go
 /opt/go/1.25/src/math/floor.go
 /opt/go/1.25/src/math/floor_asm.go
-/opt/go/1.25/src/runtime/extern.go
+/opt/go/1.25/src/runtime/cpuflags.go
+/opt/go/1.25/src/runtime/cpuflags_amd64.go
 /opt/go/1.25/src/math/fma.go
-/opt/go/1.25/src/runtime/fastlog2.go
+/opt/go/1.25/src/runtime/cpuprof.go
+/opt/go/1.25/src/runtime/cputicks.go
 /opt/go/1.25/src/math/frexp.go
-/opt/go/1.25/src/runtime/fastlog2table.go
+/opt/go/1.25/src/runtime/create_file_unix.go
 /opt/go/1.25/src/math/gamma.go
+/opt/go/1.25/src/runtime/debug.go
 /opt/go/1.25/src/math/hypot.go
+/opt/go/1.25/src/runtime/debugcall.go
 /opt/go/1.25/src/math/hypot_asm.go
+/opt/go/1.25/src/runtime/debuglog.go
+/opt/go/1.25/src/math/j0.go
+/opt/go/1.25/src/runtime/debuglog_off.go
+/opt/go/1.25/src/math/j1.go
+/opt/go/1.25/src/runtime/defs_linux_amd64.go
+/opt/go/1.25/src/runtime/env_posix.go
+/opt/go/1.25/src/math/jn.go
+/opt/go/1.25/src/runtime/error.go
+/opt/go/1.25/src/math/ldexp.go
+/opt/go/1.25/src/runtime/extern.go
+/opt/go/1.25/src/math/lgamma.go
+/opt/go/1.25/src/runtime/fastlog2.go
+/opt/go/1.25/src/runtime/fastlog2table.go
 /opt/go/1.25/src/runtime/fds_unix.go
 /opt/go/1.25/src/runtime/float.go
-/opt/go/1.25/src/math/j0.go
 /opt/go/1.25/src/runtime/hash64.go
-/opt/go/1.25/src/math/j1.go
 /opt/go/1.25/src/runtime/heapdump.go
-/opt/go/1.25/src/math/jn.go
 /opt/go/1.25/src/runtime/histogram.go
-/opt/go/1.25/src/math/ldexp.go
 /opt/go/1.25/src/runtime/iface.go
-/opt/go/1.25/src/math/lgamma.go
-/opt/go/1.25/src/runtime/lfstack.go
 /opt/go/1.25/src/math/log.go
-/opt/go/1.25/src/runtime/linkname.go
+/opt/go/1.25/src/runtime/lfstack.go
 /opt/go/1.25/src/math/log10.go
-/opt/go/1.25/src/runtime/linkname_swiss.go
 /opt/go/1.25/src/math/log1p.go
-/opt/go/1.25/src/runtime/linkname_unix.go
+/opt/go/1.25/src/runtime/linkname.go
 /opt/go/1.25/src/math/log_asm.go
+/opt/go/1.25/src/runtime/linkname_swiss.go
+/opt/go/1.25/src/runtime/linkname_unix.go
 /opt/go/1.25/src/math/logb.go
+/opt/go/1.25/src/runtime/lock_futex.go
 /opt/go/1.25/src/math/mod.go
+/opt/go/1.25/src/runtime/lock_spinbit.go
 /opt/go/1.25/src/math/modf.go
+/opt/go/1.25/src/runtime/lockrank.go
 /opt/go/1.25/src/math/modf_noasm.go
 /opt/go/1.25/src/math/nextafter.go
-/opt/go/1.25/src/runtime/lock_futex.go
-/opt/go/1.25/src/runtime/lock_spinbit.go
-/opt/go/1.25/src/runtime/lockrank.go
 /opt/go/1.25/src/runtime/lockrank_off.go
-/opt/go/1.25/src/math/pow.go
 /opt/go/1.25/src/runtime/malloc.go
-/opt/go/1.25/src/math/pow10.go
+/opt/go/1.25/src/math/pow.go
 /opt/go/1.25/src/runtime/map_fast32_swiss.go
-/opt/go/1.25/src/math/remainder.go
+/opt/go/1.25/src/math/pow10.go
 /opt/go/1.25/src/runtime/map_fast64_swiss.go
-/opt/go/1.25/src/math/signbit.go
 /opt/go/1.25/src/runtime/map_faststr_swiss.go
-/opt/go/1.25/src/math/sin.go
+/opt/go/1.25/src/math/remainder.go
 /opt/go/1.25/src/runtime/map_swiss.go
-/opt/go/1.25/src/math/sincos.go
+/opt/go/1.25/src/math/signbit.go
 /opt/go/1.25/src/runtime/mbarrier.go
-/opt/go/1.25/src/math/sinh.go
+/opt/go/1.25/src/math/sin.go
+/opt/go/1.25/src/math/sincos.go
 /opt/go/1.25/src/runtime/mbitmap.go
+/opt/go/1.25/src/math/sinh.go
 /opt/go/1.25/src/runtime/mcache.go
 /opt/go/1.25/src/math/sqrt.go
 /opt/go/1.25/src/runtime/mcentral.go
@@ -840,8 +817,8 @@
 /opt/go/1.25/src/runtime/mcleanup.go
 /opt/go/1.25/src/math/tanh.go
 /opt/go/1.25/src/runtime/mem.go
-/opt/go/1.25/src/runtime/mem_linux.go
 /opt/go/1.25/src/math/trig_reduce.go
+/opt/go/1.25/src/runtime/mem_linux.go
 /opt/go/1.25/src/math/unsafe.go
 /opt/go/1.25/src/runtime/mem_nonsbrk.go
 /opt/go/1.25/src/math/dim_amd64.s
@@ -851,43 +828,48 @@
 /opt/go/1.25/src/math/log_amd64.s
 /opt/go/1.25/src/runtime/metrics.go
 /opt/go/1.25/src/runtime/mfinal.go
+/opt/go/1.25/pkg/linux_amd64/math.a	0-8
 /opt/go/1.25/src/unicode/utf8/utf8.go
 /opt/go/1.25/src/runtime/mfixalloc.go
-/opt/go/1.25/pkg/linux_amd64/unicode/utf8.a
 /opt/go/1.25/src/runtime/mgc.go
-/opt/go/1.25/src/sync/atomic/doc.go
-/opt/go/1.25/src/sync/atomic/doc_64.go
+/opt/go/1.25/src/runtime/mgclimit.go
 /opt/go/1.25/src/runtime/mgcmark.go
-/opt/go/1.25/src/sync/atomic/type.go
+/opt/go/1.25/pkg/linux_amd64/unicode/utf8.a
+/opt/go/1.25/src/sync/atomic/doc.go
 /opt/go/1.25/src/runtime/mgcmark_nogreenteagc.go
-/opt/go/1.25/src/sync/atomic/value.go
+/opt/go/1.25/src/sync/atomic/doc_64.go
 /opt/go/1.25/src/runtime/mgcpacer.go
+/opt/go/1.25/src/sync/atomic/type.go
+/opt/go/1.25/src/sync/atomic/value.go
 /opt/go/1.25/src/sync/atomic/asm.s
+/opt/go/1.25/pkg/linux_amd64/sync/atomic.a	0-4
 /opt/go/1.25/src/runtime/mgcscavenge.go
-/opt/go/1.25/src/runtime/mgcstack.go
 /opt/go/1.25/src/internal/sync/hashtriemap.go
 /opt/go/1.25/src/internal/sync/mutex.go
-/opt/go/1.25/src/runtime/mgcsweep.go
+/opt/go/1.25/src/runtime/mgcstack.go
 /opt/go/1.25/src/internal/sync/runtime.go
-/opt/go/1.25/src/runtime/mgcwork.go
+/opt/go/1.25/src/runtime/mgcsweep.go
 /opt/go/1.25/pkg/linux_amd64/internal/sync.a
-/opt/go/1.25/src/runtime/mheap.go
+/opt/go/1.25/src/runtime/mgcwork.go
 /opt/go/1.25/src/internal/synctest/synctest.go
-/opt/go/1.25/src/runtime/minmax.go
-/opt/go/1.25/src/runtime/mpagealloc.go
+/opt/go/1.25/src/runtime/mheap.go
 /opt/go/1.25/pkg/linux_amd64/internal/synctest.a
-/opt/go/1.25/src/runtime/mpagealloc_64bit.go
 /opt/go/1.25/src/unicode/casetables.go
+/opt/go/1.25/src/runtime/minmax.go
 /opt/go/1.25/src/unicode/digit.go
-/opt/go/1.25/src/runtime/mpagecache.go
+/opt/go/1.25/src/runtime/mpagealloc.go
 /opt/go/1.25/src/unicode/graphic.go
-/opt/go/1.25/src/runtime/mpallocbits.go
 /opt/go/1.25/src/unicode/letter.go
+/opt/go/1.25/src/runtime/mpagealloc_64bit.go
+/opt/go/1.25/src/unicode/tables.go	0-3
+/opt/go/1.25/src/runtime/mpagecache.go
+/opt/go/1.25/src/runtime/mpallocbits.go
 /opt/go/1.25/src/runtime/mprof.go
 /opt/go/1.25/src/runtime/mranges.go
 /opt/go/1.25/src/runtime/msan0.go
 /opt/go/1.25/src/runtime/msize.go
 /opt/go/1.25/src/runtime/mspanset.go
+/opt/go/1.25/pkg/linux_amd64/unicode.a	0-7
 /opt/go/1.25/src/runtime/mstats.go
 /opt/go/1.25/src/runtime/mwbbuf.go
 /opt/go/1.25/src/runtime/nbpipe_pipe2.go
@@ -907,6 +889,7 @@
 /opt/go/1.25/src/runtime/preempt.go
 /opt/go/1.25/src/runtime/preempt_nonwindows.go
 /opt/go/1.25/src/runtime/print.go
+/opt/go/1.25/src/runtime/proc.go	0-3
 /opt/go/1.25/src/runtime/profbuf.go
 /opt/go/1.25/src/runtime/proflabel.go
 /opt/go/1.25/src/runtime/race0.go
@@ -992,76 +975,85 @@
 /opt/go/1.25/src/runtime/sys_linux_amd64.s
 /opt/go/1.25/src/runtime/test_amd64.s
 /opt/go/1.25/src/runtime/time_linux_amd64.s
-/opt/go/1.25/src/iter/iter.go
+/opt/go/1.25/pkg/linux_amd64/runtime.a	0,2-183
 /opt/go/1.25/src/internal/reflectlite/swapper.go
+/opt/go/1.25/src/iter/iter.go
 /opt/go/1.25/pkg/linux_amd64/iter.a
-/opt/go/1.25/src/sync/cond.go
 /opt/go/1.25/src/internal/reflectlite/type.go
-/opt/go/1.25/src/sync/hashtriemap.go
-/opt/go/1.25/src/sync/mutex.go
+/opt/go/1.25/src/sync/cond.go
 /opt/go/1.25/src/internal/reflectlite/value.go
+/opt/go/1.25/src/sync/hashtriemap.go
 /opt/go/1.25/src/internal/reflectlite/asm.s
-/opt/go/1.25/src/errors/errors.go
-/opt/go/1.25/src/errors/join.go
-/opt/go/1.25/src/errors/wrap.go
+/opt/go/1.25/pkg/linux_amd64/internal/reflectlite.a	0-8
+/opt/go/1.25/src/sync/mutex.go
 /opt/go/1.25/src/sync/once.go
-/opt/go/1.25/pkg/linux_amd64/errors.a
+/opt/go/1.25/src/errors/errors.go
 /opt/go/1.25/src/sync/oncefunc.go
+/opt/go/1.25/src/errors/join.go
 /opt/go/1.25/src/sync/pool.go
+/opt/go/1.25/src/errors/wrap.go
 /opt/go/1.25/src/sync/poolqueue.go
-/opt/go/1.25/src/strconv/atob.go
+/opt/go/1.25/pkg/linux_amd64/errors.a
 /opt/go/1.25/src/sync/runtime.go
-/opt/go/1.25/src/strconv/atoc.go
+/opt/go/1.25/src/strconv/atob.go
 /opt/go/1.25/src/sync/runtime2.go
-/opt/go/1.25/src/strconv/atof.go
-/opt/go/1.25/src/strconv/atoi.go
+/opt/go/1.25/src/strconv/atoc.go
 /opt/go/1.25/src/sync/rwmutex.go
+/opt/go/1.25/src/strconv/atof.go
+/opt/go/1.25/src/sync/waitgroup.go
+/opt/go/1.25/src/strconv/atoi.go
+/opt/go/1.25/pkg/linux_amd64/sync.a	0-13
 /opt/go/1.25/src/strconv/bytealg.go
 /opt/go/1.25/src/strconv/ctoa.go
-/opt/go/1.25/src/strconv/decimal.go
-/opt/go/1.25/src/sync/waitgroup.go
-/opt/go/1.25/src/strconv/doc.go
-/opt/go/1.25/src/strconv/eisel_lemire.go
 /opt/go/1.25/src/slices/iter.go
+/opt/go/1.25/src/strconv/decimal.go
 /opt/go/1.25/src/slices/slices.go
-/opt/go/1.25/src/strconv/ftoa.go
+/opt/go/1.25/src/strconv/doc.go
 /opt/go/1.25/src/slices/sort.go
+/opt/go/1.25/src/strconv/eisel_lemire.go
+/opt/go/1.25/src/slices/zsortanyfunc.go
+/opt/go/1.25/src/strconv/ftoa.go
+/opt/go/1.25/src/slices/zsortordered.go
 /opt/go/1.25/src/strconv/ftoaryu.go
 /opt/go/1.25/src/strconv/isprint.go
-/opt/go/1.25/src/slices/zsortanyfunc.go
-/opt/go/1.25/src/strconv/itoa.go
-/opt/go/1.25/src/slices/zsortordered.go
-/opt/go/1.25/src/strconv/quote.go
 /opt/go/1.25/pkg/linux_amd64/slices.a
+/opt/go/1.25/src/strconv/itoa.go
 /opt/go/1.25/src/io/io.go
-/opt/go/1.25/src/reflect/abi.go
+/opt/go/1.25/src/strconv/quote.go
+/opt/go/1.25/pkg/linux_amd64/strconv.a	0-7
 /opt/go/1.25/src/io/multi.go
-/opt/go/1.25/src/reflect/badlinkname.go
+/opt/go/1.25/src/reflect/abi.go
 /opt/go/1.25/src/io/pipe.go
+/opt/go/1.25/src/reflect/badlinkname.go
+/opt/go/1.25/pkg/linux_amd64/io.a	0-6
 /opt/go/1.25/src/reflect/deepequal.go
 /opt/go/1.25/src/reflect/float32reg_generic.go
 /opt/go/1.25/src/reflect/iter.go
 /opt/go/1.25/src/reflect/makefunc.go
-/opt/go/1.25/src/internal/oserror/errors.go
 /opt/go/1.25/src/reflect/map_swiss.go
 /opt/go/1.25/src/reflect/swapper.go
+/opt/go/1.25/src/internal/oserror/errors.go
 /opt/go/1.25/pkg/linux_amd64/internal/oserror.a
 /opt/go/1.25/src/path/match.go
-/opt/go/1.25/src/reflect/type.go
 /opt/go/1.25/src/path/path.go
-/opt/go/1.25/src/reflect/value.go
 /opt/go/1.25/pkg/linux_amd64/path.a
+/opt/go/1.25/src/internal/bisect/bisect.go
+/opt/go/1.25/pkg/linux_amd64/internal/bisect.a	0-2
+/opt/go/1.25/src/internal/godebug/godebug.go
+/opt/go/1.25/pkg/linux_amd64/internal/godebug.a	0-10
+/opt/go/1.25/src/reflect/type.go
+/opt/go/1.25/src/reflect/value.go
 /opt/go/1.25/src/reflect/visiblefields.go
 /opt/go/1.25/src/reflect/asm_amd64.s
-/opt/go/1.25/src/internal/bisect/bisect.go
+/opt/go/1.25/pkg/linux_amd64/reflect.a	0-48
 /opt/go/1.25/src/internal/fmtsort/sort.go
-/opt/go/1.25/src/internal/godebug/godebug.go
 /opt/go/1.25/src/syscall/badlinkname_unix.go
+/opt/go/1.25/src/syscall/dirent.go
+/opt/go/1.25/pkg/linux_amd64/internal/fmtsort.a	0-3
 /opt/go/1.25/src/internal/testlog/exit.go
 /opt/go/1.25/src/internal/testlog/log.go
-/opt/go/1.25/src/syscall/dirent.go
-/opt/go/1.25/src/syscall/env_unix.go
 /opt/go/1.25/pkg/linux_amd64/internal/testlog.a
+/opt/go/1.25/src/syscall/env_unix.go
 /opt/go/1.25/src/syscall/exec_linux.go
 /opt/go/1.25/src/syscall/exec_unix.go
 /opt/go/1.25/src/syscall/flock_linux.go
@@ -1087,14 +1079,15 @@
 /opt/go/1.25/src/syscall/zsysnum_linux_amd64.go
 /opt/go/1.25/src/syscall/ztypes_linux_amd64.go
 /opt/go/1.25/src/syscall/asm_linux_amd64.s
+/opt/go/1.25/pkg/linux_amd64/syscall.a	0,2-25
 /opt/go/1.25/src/time/format.go
 /opt/go/1.25/src/internal/syscall/unix/at.go
 /opt/go/1.25/src/time/format_rfc3339.go
-/opt/go/1.25/src/internal/syscall/unix/at_fstatat.go
 /opt/go/1.25/src/time/sleep.go
+/opt/go/1.25/src/internal/syscall/unix/at_fstatat.go
 /opt/go/1.25/src/time/sys_unix.go
-/opt/go/1.25/src/internal/syscall/unix/at_sysnum_linux.go
 /opt/go/1.25/src/time/tick.go
+/opt/go/1.25/src/internal/syscall/unix/at_sysnum_linux.go
 /opt/go/1.25/src/time/time.go
 /opt/go/1.25/src/internal/syscall/unix/at_sysnum_newfstatat_linux.go
 /opt/go/1.25/src/time/zoneinfo.go
@@ -1106,50 +1099,52 @@
 /opt/go/1.25/src/internal/syscall/unix/faccessat_syscall.go
 /opt/go/1.25/src/time/zoneinfo_unix.go
 /opt/go/1.25/src/internal/syscall/unix/fcntl_unix.go
+/opt/go/1.25/pkg/linux_amd64/time.a	0-17
 /opt/go/1.25/src/io/fs/format.go
-/opt/go/1.25/src/io/fs/fs.go
 /opt/go/1.25/src/internal/syscall/unix/getrandom.go
-/opt/go/1.25/src/io/fs/glob.go
+/opt/go/1.25/src/io/fs/fs.go
 /opt/go/1.25/src/internal/syscall/unix/getrandom_linux.go
-/opt/go/1.25/src/io/fs/readdir.go
+/opt/go/1.25/src/io/fs/glob.go
 /opt/go/1.25/src/internal/syscall/unix/kernel_version_linux.go
 /opt/go/1.25/src/internal/syscall/unix/net.go
-/opt/go/1.25/src/io/fs/readfile.go
 /opt/go/1.25/src/internal/syscall/unix/nofollow_posix.go
-/opt/go/1.25/src/io/fs/readlink.go
 /opt/go/1.25/src/internal/syscall/unix/nonblocking_unix.go
-/opt/go/1.25/src/io/fs/stat.go
 /opt/go/1.25/src/internal/syscall/unix/pidfd_linux.go
-/opt/go/1.25/src/io/fs/sub.go
 /opt/go/1.25/src/internal/syscall/unix/renameat_sysnum_linux.go
-/opt/go/1.25/src/io/fs/walk.go
 /opt/go/1.25/src/internal/syscall/unix/siginfo_linux.go
-/opt/go/1.25/src/internal/filepathlite/path.go
 /opt/go/1.25/src/internal/syscall/unix/siginfo_linux_other.go
 /opt/go/1.25/src/internal/syscall/unix/syscall.go
-/opt/go/1.25/src/internal/filepathlite/path_nonwindows.go
-/opt/go/1.25/src/internal/filepathlite/path_unix.go
 /opt/go/1.25/src/internal/syscall/unix/sysnum_linux_amd64.go
-/opt/go/1.25/pkg/linux_amd64/internal/filepathlite.a
-/opt/go/1.25/src/internal/syscall/execenv/execenv_default.go
 /opt/go/1.25/src/internal/syscall/unix/tcsetpgrp_linux.go
 /opt/go/1.25/src/internal/syscall/unix/utimes.go
-/opt/go/1.25/pkg/linux_amd64/internal/syscall/execenv.a
+/opt/go/1.25/src/io/fs/readdir.go
 /opt/go/1.25/src/internal/syscall/unix/waitid_linux.go
 /opt/go/1.25/pkg/linux_amd64/internal/syscall/unix.a
+/opt/go/1.25/src/io/fs/readfile.go
+/opt/go/1.25/src/io/fs/readlink.go
 /opt/go/1.25/src/internal/poll/copy_file_range_linux.go
 /opt/go/1.25/src/internal/poll/copy_file_range_unix.go
 /opt/go/1.25/src/internal/poll/errno_unix.go
 /opt/go/1.25/src/internal/poll/fd.go
+/opt/go/1.25/src/io/fs/stat.go
+/opt/go/1.25/src/io/fs/sub.go
 /opt/go/1.25/src/internal/poll/fd_fsync_posix.go
+/opt/go/1.25/src/io/fs/walk.go
 /opt/go/1.25/src/internal/poll/fd_mutex.go
+/opt/go/1.25/pkg/linux_amd64/io/fs.a	0-5
 /opt/go/1.25/src/internal/poll/fd_poll_runtime.go
+/opt/go/1.25/src/internal/filepathlite/path.go
 /opt/go/1.25/src/internal/poll/fd_posix.go
+/opt/go/1.25/src/internal/filepathlite/path_nonwindows.go
 /opt/go/1.25/src/internal/poll/fd_unix.go
+/opt/go/1.25/src/internal/filepathlite/path_unix.go
 /opt/go/1.25/src/internal/poll/fd_unixjs.go
 /opt/go/1.25/src/internal/poll/fd_writev_unix.go
+/opt/go/1.25/pkg/linux_amd64/internal/filepathlite.a
 /opt/go/1.25/src/internal/poll/hook_cloexec.go
+/opt/go/1.25/src/internal/syscall/execenv/execenv_default.go
 /opt/go/1.25/src/internal/poll/hook_unix.go
+/opt/go/1.25/pkg/linux_amd64/internal/syscall/execenv.a
 /opt/go/1.25/src/internal/poll/iovec_unix.go
 /opt/go/1.25/src/internal/poll/sendfile.go
 /opt/go/1.25/src/internal/poll/sendfile_unix.go
@@ -1160,6 +1155,7 @@
 /opt/go/1.25/src/internal/poll/sockoptip.go
 /opt/go/1.25/src/internal/poll/splice_linux.go
 /opt/go/1.25/src/internal/poll/writev.go
+/opt/go/1.25/pkg/linux_amd64/internal/poll.a	0-12
 /opt/go/1.25/src/os/dir.go
 /opt/go/1.25/src/os/dir_unix.go
 /opt/go/1.25/src/os/dirent_linux.go
@@ -1203,17 +1199,20 @@
 /opt/go/1.25/src/os/wait_waitid.go
 /opt/go/1.25/src/os/zero_copy_linux.go
 /opt/go/1.25/src/os/zero_copy_posix.go
+/opt/go/1.25/pkg/linux_amd64/os.a	0-33
 /opt/go/1.25/src/fmt/doc.go
 /opt/go/1.25/src/fmt/errors.go
 /opt/go/1.25/src/fmt/format.go
 /opt/go/1.25/src/fmt/print.go
 /opt/go/1.25/src/fmt/scan.go
+/opt/go/1.25/pkg/linux_amd64/fmt.a	0-14
+/opt/go/1.25/pkg/tool/linux_amd64/link	0-22,24-92
 
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
 /usr/bin/ruby3.1
-/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.7
+/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.7	0-38,40-45,51-53,58-59
 /usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/encdb.so
 /usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/trans/transdb.so
 /usr/lib/ruby/vendor_ruby/rubygems.rb
@@ -1338,7 +1337,7 @@
 /etc/ld.so.cache
 /usr/bin/gem
 /usr/bin/ruby3.1
-/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.7
+/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.7	0-38,40-45,51-53,58-59
 /usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/encdb.so
 /usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/trans/transdb.so
 /usr/lib/ruby/vendor_ruby/rubygems.rb
@@ -1469,7 +1468,7 @@
 /usr/lib/ruby/3.1.0/psych.rb
 /usr/lib/ruby/3.1.0/psych/versions.rb
 /usr/lib/x86_64-linux-gnu/ruby/3.1.0/psych.so
-/usr/lib/x86_64-linux-gnu/libyaml-0.so.2.0.9
+/usr/lib/x86_64-linux-gnu/libyaml-0.so.2.0.9	0-2
 /usr/lib/ruby/3.1.0/psych/syntax_error.rb
 /usr/lib/ruby/3.1.0/psych/exception.rb
 /usr/lib/ruby/3.1.0/psych/nodes.rb
@@ -1515,38 +1514,38 @@
 /etc/group
 /etc/ld.so.cache
 /usr/bin/rustc
-/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-12,15
-/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so
-/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-17,19-22,24-26
-/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70
-/usr/lib/x86_64-linux-gnu/libz3.so.4	0,2,4-5
-/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0,7
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd_detect-b06d29abccadf228.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd-a5a48102fbd58791.rlib	0-9
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcore-2b149c462998d8e4.rlib	0,4-5,7,9-15
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcompiler_builtins-efe39c76b5577058.rlib
+/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-110,117-229,231-233,236-393,397-407,409-438,462-466,469-475,478-491,496-504,509-524,526-534,537-558,561-582,584-636,638-653,655-735,738-764,766-828,988-1020
+/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so	0-23,25-27
+/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-69,73-350,352-377,379-384,388-390,392-394,396-398,402-418,420-423,425-439,442-444,447-449,451-467,469-489,492-503,506-508,510-519,521-524,527-561,564-570,572-582,586-588,618-620,644-648,658-714,718-724,728-735,738-740,747-754,762-796,799-804,806-819,822-831,836-844,846-874,876-886,890-909,914-916,919-925,927-931,934-952,975-977,980-1008,1012-1021,1044-1046,1066-1068,1112-1114,1217-1219,1274-1276,1287-1289,1309-1311,1362-1364,1391-1393,1399-1403,1407-1415,1459-1461,1465-1468,1557-1677
+/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70	0-3
+/usr/lib/x86_64-linux-gnu/libz3.so.4	0-11,24-27,29-33,170-172,297-299,351-355
+/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14	0-6,20,25-26
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-9,21,29-31
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,476-477
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd_detect-b06d29abccadf228.rlib	0-1,6-8
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd-a5a48102fbd58791.rlib	0-14,18-27,31-40,42-54,56-112,115-131,139-143,157-177,180-189,198-216,226-244,250-262,271-286,300-322,335-360,373-394,407-425,444-472,487-507,518-535,550-574,583-600,614-635
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcore-2b149c462998d8e4.rlib	0-7,9-18,20-23,37-39,43-45,53-56,259-298,302-304,306-309,359-362,448-450,456-458,472-477,486-499,601-603,610-612,620-622,625-632,634-639,642-660,662-679,681-691,693-697,699-708,713-721,737-741,751-757,760-768,775-777,780-783,785-805,843-853,861,863-877,880-889,891-914,917-925,928-938,941-950,952-967,970-980,984-995,998-1005
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcompiler_builtins-efe39c76b5577058.rlib	0-1,3-5,8-17,43-44,53
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_std_workspace_core-964226cfc9235464.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liballoc-58cdb5243485a5f4.rlib	0-1
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liblibc-0763527bd6f3ab8e.rlib	0-1
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liballoc-58cdb5243485a5f4.rlib	0-24,26-30,37-44,46-57,59-67,70-77,81-104
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liblibc-0763527bd6f3ab8e.rlib	0-3,7-11,32-34,36-38,40-50,54-61,66-67
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libunwind-baae4a4ed2b00f9a.rlib
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcfg_if-f5d328336c4924b8.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libminiz_oxide-42b5e54fb481e115.rlib
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libminiz_oxide-42b5e54fb481e115.rlib	0-3,5-10,12-13
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_std_workspace_alloc-2062da69d643cc3e.rlib
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libadler-291cc4a48d040358.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libhashbrown-498d89bc37e5de38.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_demangle-8cb2f9d159f6bf8c.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libaddr2line-bfb90caaf028ee20.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libgimli-2c6daf3a2deaba46.rlib	0-1
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libobject-307baf4031e47837.rlib	0-2
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libmemchr-305ae9bf263d8a5c.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libpanic_unwind-f0e4c798e55eb654.rlib
-/usr/bin/x86_64-linux-gnu-gcc-12
-/usr/lib/gcc/x86_64-linux-gnu/12/collect2
-/usr/bin/x86_64-linux-gnu-ld.bfd
-/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so
-/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libhashbrown-498d89bc37e5de38.rlib	0-6,13-15,17-19,21-24
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_demangle-8cb2f9d159f6bf8c.rlib	0-4,10-31
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libaddr2line-bfb90caaf028ee20.rlib	0-1,4-6
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libgimli-2c6daf3a2deaba46.rlib	0-5,65-67,78-80,88-90,92-94,98-100,103-112,114-117
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libobject-307baf4031e47837.rlib	0-4,84-86,118-123,127-129,131-138
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libmemchr-305ae9bf263d8a5c.rlib	0-1,14-21
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libpanic_unwind-f0e4c798e55eb654.rlib	0-3
+/usr/bin/x86_64-linux-gnu-gcc-12	0-19
+/usr/lib/gcc/x86_64-linux-gnu/12/collect2	0-9
+/usr/bin/x86_64-linux-gnu-ld.bfd	0-8,17-20
+/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so	0-23
+/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0	0-3
 /usr/lib/x86_64-linux-gnu/libjansson.so.4.14.0
 /usr/lib/x86_64-linux-gnu/libsframe.so.0.0.0
 /usr/lib/gcc/x86_64-linux-gnu/12/liblto_plugin.so
@@ -1554,7 +1553,7 @@
 /usr/lib/x86_64-linux-gnu/crti.o
 /usr/lib/gcc/x86_64-linux-gnu/12/crtbeginS.o
 /usr/lib/gcc/x86_64-linux-gnu/12/libgcc_s.so
-/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a
+/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a	0-1
 /usr/lib/x86_64-linux-gnu/libutil.a
 /usr/lib/x86_64-linux-gnu/librt.a
 /usr/lib/x86_64-linux-gnu/libpthread.a
@@ -1568,56 +1567,55 @@
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/cargo	0-2
-/usr/lib/x86_64-linux-gnu/libgit2.so.1.5.1
-/usr/lib/x86_64-linux-gnu/libssh2.so.1.0.1
-/usr/lib/x86_64-linux-gnu/libcurl-gnutls.so.4.8.0
-/usr/lib/x86_64-linux-gnu/libmbedtls.so.2.28.3
-/usr/lib/x86_64-linux-gnu/libmbedx509.so.2.28.3
-/usr/lib/x86_64-linux-gnu/libmbedcrypto.so.2.28.3
+/usr/bin/cargo	0-111,119-147,149-152,154-157,180-187
+/usr/lib/x86_64-linux-gnu/libgit2.so.1.5.1	0-9,11-17
+/usr/lib/x86_64-linux-gnu/libssh2.so.1.0.1	0-3
+/usr/lib/x86_64-linux-gnu/libcurl-gnutls.so.4.8.0	0-10
+/usr/lib/x86_64-linux-gnu/libmbedtls.so.2.28.3	0-3
+/usr/lib/x86_64-linux-gnu/libmbedx509.so.2.28.3	0-2
+/usr/lib/x86_64-linux-gnu/libmbedcrypto.so.2.28.3	0-7
 /usr/lib/x86_64-linux-gnu/libhttp_parser.so.2.9.4
-/usr/lib/x86_64-linux-gnu/libnghttp2.so.14.24.1
+/usr/lib/x86_64-linux-gnu/libnghttp2.so.14.24.1	0-2
 /usr/lib/x86_64-linux-gnu/librtmp.so.1
 /usr/lib/x86_64-linux-gnu/libpsl.so.5.3.4
-/usr/lib/x86_64-linux-gnu/libldap-2.5.so.0.1.8
+/usr/lib/x86_64-linux-gnu/libldap-2.5.so.0.1.8	0-5
 /usr/lib/x86_64-linux-gnu/liblber-2.5.so.0.1.8
 /usr/lib/x86_64-linux-gnu/libbrotlidec.so.1.0.9
 /usr/lib/x86_64-linux-gnu/libsasl2.so.2.0.25
-/usr/lib/x86_64-linux-gnu/libbrotlicommon.so.1.0.9
+/usr/lib/x86_64-linux-gnu/libbrotlicommon.so.1.0.9	0-2
 /usr/bin/rustc
-/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-15
-/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so
-/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-17,19-22,24-26
-/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70
-/usr/lib/x86_64-linux-gnu/libz3.so.4	0,2,4-5
-/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0,7
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd_detect-b06d29abccadf228.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd-a5a48102fbd58791.rlib	0-9
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcore-2b149c462998d8e4.rlib	0,4-5,7,9-15
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcompiler_builtins-efe39c76b5577058.rlib
+/usr/lib/x86_64-linux-gnu/librustc_driver-4c3beb7552356b6f.so	0-110,117-229,231-233,236-393,397-407,409-454,456-475,478-504,509-527,529-558,561-582,584-632,634-636,638-653,655-735,737-764,766-833,836-838,841-850,950-954,957-961,986-1020
+/usr/lib/x86_64-linux-gnu/libstd-a5a48102fbd58791.so	0-27
+/usr/lib/x86_64-linux-gnu/libLLVM-14.so.1	0-69,73-350,352-377,379-384,388-394,396-398,402-418,420-423,425-439,442-444,447-449,451-467,469-489,492-503,506-508,510-519,521-524,527-561,564-570,572-582,586-588,618-620,644-648,658-714,718-724,728-735,738-740,747-754,762-796,799-804,806-819,822-831,836-844,846-874,876-886,890-909,913-916,919-925,927-931,934-952,975-977,980-1010,1012-1021,1044-1046,1066-1068,1112-1114,1217-1219,1274-1276,1287-1289,1309-1311,1362-1364,1391-1393,1399-1403,1407-1415,1459-1461,1465-1468,1557-1677
+/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70	0-3
+/usr/lib/x86_64-linux-gnu/libz3.so.4	0-11,24-27,29-33,170-172,297-299,351-355
+/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14	0-6,20,25-26
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-9,21,29-31
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,476-477
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd_detect-b06d29abccadf228.rlib	0-1,6-8
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd-a5a48102fbd58791.rlib	0-14,18-27,31-40,42-54,56-112,115-131,139-143,157-177,180-189,198-216,226-244,250-262,271-286,300-322,335-360,373-394,407-425,444-472,487-507,518-535,550-574,583-600,614-635
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcore-2b149c462998d8e4.rlib	0-7,9-18,20-23,37-39,43-45,53-56,259-298,302-304,306-309,359-362,448-450,456-458,472-477,486-499,601-603,610-612,620-622,625-632,634-639,642-660,662-679,681-691,693-697,699-708,713-721,737-741,751-757,760-783,785-805,843-853,861,863-877,880-889,891-914,917-925,928-938,941-950,952-967,970-980,984-995,998-1005
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcompiler_builtins-efe39c76b5577058.rlib	0-1,3-5,8-17,43-44,53
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_std_workspace_core-964226cfc9235464.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liballoc-58cdb5243485a5f4.rlib	0-1
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liblibc-0763527bd6f3ab8e.rlib	0-1
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libminiz_oxide-42b5e54fb481e115.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libhashbrown-498d89bc37e5de38.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_demangle-8cb2f9d159f6bf8c.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libaddr2line-bfb90caaf028ee20.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libgimli-2c6daf3a2deaba46.rlib	0-1
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libobject-307baf4031e47837.rlib	0-2
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libmemchr-305ae9bf263d8a5c.rlib
-/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libpanic_unwind-f0e4c798e55eb654.rlib
-/usr/bin/x86_64-linux-gnu-gcc-12
-/usr/lib/gcc/x86_64-linux-gnu/12/collect2
-/usr/bin/x86_64-linux-gnu-ld.bfd
-/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so
-/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0
-/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liballoc-58cdb5243485a5f4.rlib	0-24,26-30,37-44,46-57,59-67,70-77,81-104
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/liblibc-0763527bd6f3ab8e.rlib	0-3,7-11,32-34,36-38,40-50,54-61,66-67
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libunwind-baae4a4ed2b00f9a.rlib
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libcfg_if-f5d328336c4924b8.rlib
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libminiz_oxide-42b5e54fb481e115.rlib	0-3,5-10,12-13
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_std_workspace_alloc-2062da69d643cc3e.rlib
 /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libadler-291cc4a48d040358.rlib
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libhashbrown-498d89bc37e5de38.rlib	0-6,13-15,17-19,21-24
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/librustc_demangle-8cb2f9d159f6bf8c.rlib	0-4,10-31
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libaddr2line-bfb90caaf028ee20.rlib	0-1,4-6
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libgimli-2c6daf3a2deaba46.rlib	0-5,65-67,78-80,86-89,92-94,98-100,103-112,114-117
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libobject-307baf4031e47837.rlib	0-4,84-86,114-123,127-129,131-138
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libmemchr-305ae9bf263d8a5c.rlib	0-1,14-21
+/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib/libpanic_unwind-f0e4c798e55eb654.rlib	0-3
+/usr/bin/x86_64-linux-gnu-gcc-12	0-19
+/usr/lib/gcc/x86_64-linux-gnu/12/collect2	0-9
+/usr/bin/x86_64-linux-gnu-ld.bfd	0-8,17-20
+/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so	0-23
+/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0	0-3
 /usr/lib/x86_64-linux-gnu/libjansson.so.4.14.0
 /usr/lib/x86_64-linux-gnu/libsframe.so.0.0.0
 /usr/lib/gcc/x86_64-linux-gnu/12/liblto_plugin.so
@@ -1625,6 +1623,7 @@
 /usr/lib/x86_64-linux-gnu/crti.o
 /usr/lib/gcc/x86_64-linux-gnu/12/crtbeginS.o
 /usr/lib/gcc/x86_64-linux-gnu/12/libgcc_s.so
+/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a	0-1
 /usr/lib/x86_64-linux-gnu/libutil.a
 /usr/lib/x86_64-linux-gnu/librt.a
 /usr/lib/x86_64-linux-gnu/libpthread.a
@@ -1641,13 +1640,13 @@
 /usr/lib/jvm/java-17-openjdk-amd64/bin/javac
 /usr/lib/jvm/java-17-openjdk-amd64/lib/libjli.so
 /etc/java-17-openjdk/jvm-amd64.cfg
-/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so	0-4
+/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so	0-46,48-141,143-148,156-158,162-208,220-243,245-263,289-306
 /usr/share/zoneinfo/Etc/UTC
 /usr/lib/jvm/java-17-openjdk-amd64/lib/libjimage.so
-/usr/lib/jvm/java-17-openjdk-amd64/lib/modules	0,2-4,6,12,22-24,30
-/usr/lib/jvm/java-17-openjdk-amd64/lib/libjava.so
-/usr/lib/jvm/java-17-openjdk-amd64/lib/server/classes.jsa	0-3
-/usr/lib/jvm/java-17-openjdk-amd64/lib/libjsvml.so
+/usr/lib/jvm/java-17-openjdk-amd64/lib/modules	0-36,130-131,135,137-143,146,160-165,168-175,190-191,193,195-199,202-203,218-221,224-227,230,232,234-235,244-248,250-251,270,276,282,284-286,290,310-314,386,778-779,785-789,1470-1590,1967-1970
+/usr/lib/jvm/java-17-openjdk-amd64/lib/libjava.so	0-2
+/usr/lib/jvm/java-17-openjdk-amd64/lib/server/classes.jsa	0-206
+/usr/lib/jvm/java-17-openjdk-amd64/lib/libjsvml.so	0-4,11-13
 /usr/lib/jvm/java-17-openjdk-amd64/lib/libnio.so
 /usr/lib/jvm/java-17-openjdk-amd64/lib/libnet.so
 /etc/java-17-openjdk/security/java.security
@@ -1656,21 +1655,16 @@
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/php8.2	0-1
-/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14
-/usr/lib/x86_64-linux-gnu/libsodium.so.23.3.0
+/usr/bin/php8.2	0-25,27-50,52-58,61-71,76-87
+/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14	0-14,16-21,25-26
+/usr/lib/x86_64-linux-gnu/libsodium.so.23.3.0	0-5
 /usr/lib/x86_64-linux-gnu/libargon2.so.1
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0,7
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-9,21,29-31
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,476-477
 /usr/share/zoneinfo/Etc/UTC
 /etc/php/8.2/cli/php.ini
 /etc/php/8.2/mods-available/opcache.ini
 /etc/php/8.2/mods-available/pdo.ini
-/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70
-/usr/lib/php/20220829/opcache.so
-/usr/lib/php/20220829/phar.so
-/usr/lib/php/20220829/fileinfo.so	0-1
-/usr/lib/php/20220829/ffi.so
 /etc/php/8.2/mods-available/calendar.ini
 /etc/php/8.2/mods-available/ctype.ini
 /etc/php/8.2/mods-available/exif.ini
@@ -1688,15 +1682,20 @@
 /etc/php/8.2/mods-available/sysvsem.ini
 /etc/php/8.2/mods-available/sysvshm.ini
 /etc/php/8.2/mods-available/tokenizer.ini
+/usr/lib/php/20220829/opcache.so	0-6,11-15
 /usr/lib/php/20220829/pdo.so
 /usr/lib/php/20220829/calendar.so
 /usr/lib/php/20220829/ctype.so
 /usr/lib/php/20220829/exif.so
+/usr/lib/php/20220829/ffi.so	0-2
+/usr/lib/php/20220829/fileinfo.so	0-4,108-109
 /usr/lib/php/20220829/ftp.so
 /usr/lib/php/20220829/gettext.so
 /usr/lib/php/20220829/iconv.so
+/usr/lib/php/20220829/phar.so	0-4
 /usr/lib/php/20220829/posix.so
 /usr/lib/php/20220829/readline.so
+/usr/lib/x86_64-linux-gnu/libedit.so.2.0.70	0-3
 /usr/lib/php/20220829/shmop.so
 /usr/lib/php/20220829/sockets.so
 /usr/lib/php/20220829/sysvmsg.so
@@ -1711,37 +1710,36 @@
 /usr/lib/erlang/bin/escript
 /usr/lib/erlang/bin/erl
 /usr/lib/erlang/erts-13.1.5/bin/erlexec
-/usr/lib/erlang/erts-13.1.5/bin/beam.smp
+/usr/lib/erlang/erts-13.1.5/bin/beam.smp	0-57,61-63
 /usr/lib/erlang/erts-13.1.5/bin/erl_child_setup
-/usr/share/zoneinfo/Etc/UTC
-/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_parse.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_lint.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/unicode_util.beam
 /usr/lib/erlang/bin/no_dot_erlang.boot
+/usr/share/zoneinfo/Etc/UTC
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/error_handler.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/application_controller.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/application.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/application_controller.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/application_master.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/code.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/file.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/code_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/file.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_server.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/file_io_server.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/error_logger.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_server.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/heart.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/code.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/kernel.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_config.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_backend.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_simple_h.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_filters.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_config.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_backend.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_parse.beam	0-7
 /usr/lib/erlang/lib/stdlib-4.2/ebin/erl_eval.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/ets.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_simple_h.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_lint.beam	0-3
 /usr/lib/erlang/lib/stdlib-4.2/ebin/filename.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_server.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_event.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/ets.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/gen.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_event.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_server.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/lists.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/proc_lib.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/supervisor.beam
@@ -1796,6 +1794,7 @@
 /usr/lib/erlang/lib/stdlib-4.2/ebin/orddict.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/otp_internal.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/string.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/unicode_util.beam	0-10
 /usr/lib/erlang/lib/stdlib-4.2/ebin/sofs.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/digraph.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/digraph_utils.beam
@@ -1807,39 +1806,39 @@
 /usr/lib/elixir/bin/elixir
 /usr/lib/erlang/bin/erl
 /usr/lib/erlang/erts-13.1.5/bin/erlexec
-/usr/lib/erlang/erts-13.1.5/bin/beam.smp
+/usr/lib/erlang/erts-13.1.5/bin/beam.smp	0-57,61-63
 /usr/lib/erlang/erts-13.1.5/bin/erl_child_setup
 /usr/lib/erlang/bin/start.boot
 /usr/share/zoneinfo/Etc/UTC
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/code.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/application.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_server.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_io_server.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/application_controller.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/application_master.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/heart.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_server.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_backend.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_simple_h.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_filters.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/error_logger.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/error_handler.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_eval.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/gen.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_lint.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_server.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_event.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/proc_lib.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/filename.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/lists.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/file.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_config.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_parse.beam
-/usr/lib/erlang/lib/kernel-8.5.3/ebin/kernel.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/ets.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/supervisor.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/code_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/error_logger.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/kernel.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_config.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_simple_h.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/error_handler.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/file.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/heart.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/application.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_backend.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_eval.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_filters.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_server.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/code.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/gen.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/ets.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_lint.beam	0-3
+/usr/lib/erlang/lib/stdlib-4.2/ebin/lists.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_event.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/file_io_server.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/erl_parse.beam	0-7
+/usr/lib/erlang/lib/stdlib-4.2/ebin/gen_server.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/filename.beam
+/usr/lib/erlang/lib/kernel-8.5.3/ebin/application_master.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/proc_lib.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/supervisor.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_proxy.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/logger_olp.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/queue.beam
@@ -1883,17 +1882,13 @@
 /usr/lib/erlang/lib/stdlib-4.2/ebin/orddict.beam
 /usr/lib/erlang/lib/kernel-8.5.3/ebin/raw_file_io.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir.beam
-/usr/lib/erlang/lib/stdlib-4.2/ebin/unicode_util.beam
-/usr/lib/erlang/lib/compiler-8.2.3/ebin/v3_core.beam
-/usr/lib/elixir/lib/elixir/ebin/elixir_parser.beam
-/usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_validator.beam
-/usr/lib/elixir/lib/elixir/ebin/Elixir.Enum.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir.app
 /usr/lib/erlang/lib/stdlib-4.2/ebin/epp.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/erl_scan.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/erl_anno.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/compiler.app
 /usr/lib/erlang/lib/stdlib-4.2/ebin/string.beam
+/usr/lib/erlang/lib/stdlib-4.2/ebin/unicode_util.beam	0-10
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Kernel.beam
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Macro.Env.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/io.beam
@@ -1908,6 +1903,7 @@
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Application.beam
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Supervisor.beam
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Keyword.beam
+/usr/lib/elixir/lib/elixir/ebin/Elixir.Enum.beam	0-2
 /usr/lib/elixir/lib/elixir/ebin/Elixir.Access.beam
 /usr/lib/elixir/lib/logger/ebin/Elixir.Logger.Watcher.beam
 /usr/lib/elixir/lib/logger/ebin/Elixir.Logger.BackendSupervisor.beam
@@ -1935,6 +1931,7 @@
 /usr/lib/elixir/lib/elixir/ebin/elixir_compiler.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_tokenizer.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_interpolation.beam
+/usr/lib/elixir/lib/elixir/ebin/elixir_parser.beam	0-15
 /usr/lib/elixir/lib/elixir/ebin/elixir_env.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_dispatch.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_lexical.beam
@@ -1947,6 +1944,7 @@
 /usr/lib/elixir/lib/elixir/ebin/elixir_erl_var.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_erl_pass.beam
 /usr/lib/elixir/lib/elixir/ebin/elixir_erl.beam
+/usr/lib/erlang/lib/compiler-8.2.3/ebin/v3_core.beam	0-2
 /usr/lib/erlang/lib/stdlib-4.2/ebin/erl_internal.beam
 /usr/lib/erlang/lib/stdlib-4.2/ebin/sets.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/cerl.beam
@@ -1971,6 +1969,7 @@
 /usr/lib/erlang/lib/stdlib-4.2/ebin/sofs.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_ssa_pre_codegen.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_ssa_codegen.beam
+/usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_validator.beam	0-2
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_types.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_call_types.beam
 /usr/lib/erlang/lib/compiler-8.2.3/ebin/beam_a.beam
@@ -1988,11 +1987,11 @@
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/x86_64-linux-gnu-gcc-12
-/usr/lib/gcc/x86_64-linux-gnu/12/cc1	0-7
-/usr/lib/x86_64-linux-gnu/libisl.so.23.2.0
-/usr/lib/x86_64-linux-gnu/libmpc.so.3.3.1
-/usr/lib/x86_64-linux-gnu/libmpfr.so.6.2.0
+/usr/bin/x86_64-linux-gnu-gcc-12	0-19
+/usr/lib/gcc/x86_64-linux-gnu/12/cc1	0-20,24-35,39-70,72-159,163-176,181-187,195-197,218-222,225-230,233-235,241-246,272-274,277-281,283-289,298-303,306-335,341-375,377-382,415-417,423-425,429-466,507-508
+/usr/lib/x86_64-linux-gnu/libisl.so.23.2.0	0-9,26,31-32
+/usr/lib/x86_64-linux-gnu/libmpc.so.3.3.1	0-2
+/usr/lib/x86_64-linux-gnu/libmpfr.so.6.2.0	0-3,9-11
 /usr/include/stdc-predef.h
 /usr/include/stdio.h
 /usr/include/x86_64-linux-gnu/bits/libc-header-start.h
@@ -2018,18 +2017,18 @@
 /usr/include/x86_64-linux-gnu/bits/stdio_lim.h
 /usr/include/x86_64-linux-gnu/bits/floatn.h
 /usr/include/x86_64-linux-gnu/bits/floatn-common.h
-/usr/bin/x86_64-linux-gnu-as
-/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so
+/usr/bin/x86_64-linux-gnu-as	0-14
+/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so	0-23
 /usr/lib/x86_64-linux-gnu/libsframe.so.0.0.0
-/usr/lib/gcc/x86_64-linux-gnu/12/collect2
-/usr/bin/x86_64-linux-gnu-ld.bfd
-/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0
+/usr/lib/gcc/x86_64-linux-gnu/12/collect2	0-9
+/usr/bin/x86_64-linux-gnu-ld.bfd	0-7,17-20
+/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0	0-3
 /usr/lib/x86_64-linux-gnu/libjansson.so.4.14.0
 /usr/lib/gcc/x86_64-linux-gnu/12/liblto_plugin.so
 /usr/lib/x86_64-linux-gnu/Scrt1.o
 /usr/lib/x86_64-linux-gnu/crti.o
 /usr/lib/gcc/x86_64-linux-gnu/12/crtbeginS.o
-/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a
+/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a	0-1
 /usr/lib/gcc/x86_64-linux-gnu/12/libgcc_s.so
 /usr/lib/x86_64-linux-gnu/libc.so
 /usr/lib/x86_64-linux-gnu/libc_nonshared.a
@@ -2039,11 +2038,11 @@
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/x86_64-linux-gnu-g++-12
-/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus	0-8
-/usr/lib/x86_64-linux-gnu/libisl.so.23.2.0
-/usr/lib/x86_64-linux-gnu/libmpc.so.3.3.1
-/usr/lib/x86_64-linux-gnu/libmpfr.so.6.2.0
+/usr/bin/x86_64-linux-gnu-g++-12	0-19
+/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus	0-21,26-38,40-184,188-201,206-212,215-222,233-235,240-255,258-260,266-268,270-272,297-299,302-314,318-321,323-360,366-411,444-446,452-454,458-474,477-495,540-541
+/usr/lib/x86_64-linux-gnu/libisl.so.23.2.0	0-9,26,31-32
+/usr/lib/x86_64-linux-gnu/libmpc.so.3.3.1	0-2
+/usr/lib/x86_64-linux-gnu/libmpfr.so.6.2.0	0-3,9-11
 /usr/include/stdc-predef.h
 /usr/include/c++/12/iostream
 /usr/include/x86_64-linux-gnu/c++/12/bits/c++config.h
@@ -2168,7 +2167,7 @@
 /usr/include/c++/12/bits/invoke.h
 /usr/include/c++/12/bits/range_access.h
 /usr/include/c++/12/initializer_list
-/usr/include/c++/12/bits/basic_string.h
+/usr/include/c++/12/bits/basic_string.h	0-2
 /usr/include/c++/12/ext/alloc_traits.h
 /usr/include/c++/12/bits/alloc_traits.h
 /usr/include/c++/12/bits/stl_construct.h
@@ -2226,12 +2225,12 @@
 /usr/include/c++/12/bits/ostream.tcc
 /usr/include/c++/12/istream
 /usr/include/c++/12/bits/istream.tcc
-/usr/bin/x86_64-linux-gnu-as
-/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so
+/usr/bin/x86_64-linux-gnu-as	0-14
+/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so	0-23
 /usr/lib/x86_64-linux-gnu/libsframe.so.0.0.0
-/usr/lib/gcc/x86_64-linux-gnu/12/collect2
-/usr/bin/x86_64-linux-gnu-ld.bfd
-/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0
+/usr/lib/gcc/x86_64-linux-gnu/12/collect2	0-9
+/usr/bin/x86_64-linux-gnu-ld.bfd	0-7,17-20
+/usr/lib/x86_64-linux-gnu/libctf.so.0.0.0	0-3
 /usr/lib/x86_64-linux-gnu/libjansson.so.4.14.0
 /usr/lib/gcc/x86_64-linux-gnu/12/liblto_plugin.so
 /usr/lib/x86_64-linux-gnu/Scrt1.o
@@ -2239,7 +2238,7 @@
 /usr/lib/gcc/x86_64-linux-gnu/12/crtbeginS.o
 /usr/lib/x86_64-linux-gnu/libm.so
 /usr/lib/gcc/x86_64-linux-gnu/12/libgcc_s.so
-/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a
+/usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a	0-1
 /usr/lib/x86_64-linux-gnu/libc.so
 /usr/lib/x86_64-linux-gnu/libc_nonshared.a
 /usr/lib/gcc/x86_64-linux-gnu/12/crtendS.o
@@ -2256,18 +2255,18 @@
 /usr/lib/R/bin/R
 /etc/R/ldpaths
 /usr/lib/R/bin/exec/R
-/usr/lib/R/lib/libR.so
-/usr/lib/x86_64-linux-gnu/blas/libblas.so.3.11.0
-/usr/lib/x86_64-linux-gnu/libreadline.so.8.2
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicui18n.so.72.1
-/usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-1,7
+/usr/lib/R/lib/libR.so	0-36,41-45,47-54
+/usr/lib/x86_64-linux-gnu/blas/libblas.so.3.11.0	0-6
+/usr/lib/x86_64-linux-gnu/libreadline.so.8.2	0-5
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-23,25-27,29-31
+/usr/lib/x86_64-linux-gnu/libicui18n.so.72.1	0-19,33-35,37-41,48-50
+/usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0	0-4
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,81-83,86-87,89-91,97-99,476-477
 /etc/R/Renviron
 /etc/R/Renviron.site
 /usr/lib/R/library/base/R/base
 /usr/lib/R/library/base/R/base.rdx
-/usr/lib/R/library/base/R/base.rdb
+/usr/lib/R/library/base/R/base.rdb	0-16
 /usr/lib/R/library/base/R/Rprofile
 /usr/lib/R/library/methods/Meta/package.rds
 /usr/lib/R/library/methods/Meta/nsInfo.rds
@@ -2275,7 +2274,7 @@
 /usr/lib/R/library/methods/R/methods
 /usr/lib/R/library/methods/R/methods.rdx
 /usr/lib/R/library/methods/libs/methods.so
-/usr/lib/R/library/methods/R/methods.rdb
+/usr/lib/R/library/methods/R/methods.rdb	0-20
 /etc/R/Rprofile.site
 /usr/lib/R/library/datasets/Meta/package.rds
 /usr/lib/R/library/datasets/Meta/nsInfo.rds
@@ -2287,67 +2286,67 @@
 /usr/lib/R/library/utils/R/utils
 /usr/lib/R/library/utils/R/utils.rdx
 /usr/lib/R/library/utils/R/sysdata.rdx
-/usr/lib/R/library/utils/R/utils.rdb
+/usr/lib/R/library/utils/R/utils.rdb	0-14
 /usr/lib/R/library/utils/libs/utils.so
 /usr/lib/R/library/grDevices/Meta/package.rds
 /usr/lib/R/library/grDevices/Meta/nsInfo.rds
 /usr/lib/R/library/grDevices/Meta/features.rds
 /usr/lib/R/library/grDevices/R/grDevices
 /usr/lib/R/library/grDevices/R/grDevices.rdx
-/usr/lib/R/library/grDevices/R/grDevices.rdb
-/usr/lib/R/library/grDevices/libs/grDevices.so
+/usr/lib/R/library/grDevices/R/grDevices.rdb	0-3
+/usr/lib/R/library/grDevices/libs/grDevices.so	0-4
 /usr/lib/R/library/graphics/Meta/package.rds
 /usr/lib/R/library/graphics/Meta/nsInfo.rds
 /usr/lib/R/library/graphics/Meta/features.rds
 /usr/lib/R/library/graphics/R/graphics
 /usr/lib/R/library/graphics/R/graphics.rdx
-/usr/lib/R/library/graphics/R/graphics.rdb
-/usr/lib/R/library/graphics/libs/graphics.so
+/usr/lib/R/library/graphics/R/graphics.rdb	0-5
+/usr/lib/R/library/graphics/libs/graphics.so	0-4
 /usr/lib/R/library/stats/Meta/package.rds
 /usr/lib/R/library/stats/Meta/nsInfo.rds
 /usr/lib/R/library/stats/Meta/features.rds
 /usr/lib/R/library/stats/R/stats
 /usr/lib/R/library/stats/R/stats.rdx
-/usr/lib/R/library/stats/R/stats.rdb
-/usr/lib/x86_64-linux-gnu/libquadmath.so.0.0.0
-/usr/lib/x86_64-linux-gnu/libgfortran.so.5.0.0
-/usr/lib/R/library/compiler/R/compiler.rdb
-/usr/lib/x86_64-linux-gnu/lapack/liblapack.so.3.11.0	0-1
-/usr/lib/R/library/stats/libs/stats.so
+/usr/lib/R/library/stats/R/stats.rdb	0-25
+/usr/lib/R/library/stats/libs/stats.so	0-3,7-9
+/usr/lib/x86_64-linux-gnu/lapack/liblapack.so.3.11.0	0-4,100,110-111
+/usr/lib/x86_64-linux-gnu/libgfortran.so.5.0.0	0-4,37-44
+/usr/lib/x86_64-linux-gnu/libquadmath.so.0.0.0	0-4
 /usr/lib/R/library/compiler/Meta/nsInfo.rds
 /usr/lib/R/library/compiler/Meta/package.rds
 /usr/lib/R/library/compiler/Meta/features.rds
 /usr/lib/R/library/compiler/R/compiler
 /usr/lib/R/library/compiler/R/compiler.rdx
+/usr/lib/R/library/compiler/R/compiler.rdb	0-3
 
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/lua5.4
-/usr/lib/x86_64-linux-gnu/libreadline.so.8.2
+/usr/bin/lua5.4	0-4
+/usr/lib/x86_64-linux-gnu/libreadline.so.8.2	0-5
 
 /etc/passwd
 /etc/group
 /etc/ld.so.cache
-/usr/bin/cmake	0-2
-/usr/lib/x86_64-linux-gnu/libcurl.so.4.8.0
-/usr/lib/x86_64-linux-gnu/libjsoncpp.so.1.9.5
-/usr/lib/x86_64-linux-gnu/libarchive.so.13.6.2
-/usr/lib/x86_64-linux-gnu/librhash.so.0
-/usr/lib/x86_64-linux-gnu/libuv.so.1.0.0
-/usr/lib/x86_64-linux-gnu/libnghttp2.so.14.24.1
+/usr/bin/cmake	0-5,12-18,20-42,44-46,48-49,52-58,64-73,75-86,89-97,101-103,106-108,113-125,140-141
+/usr/lib/x86_64-linux-gnu/libcurl.so.4.8.0	0-10
+/usr/lib/x86_64-linux-gnu/libjsoncpp.so.1.9.5	0-3
+/usr/lib/x86_64-linux-gnu/libarchive.so.13.6.2	0-3,9,11-12
+/usr/lib/x86_64-linux-gnu/librhash.so.0	0-3
+/usr/lib/x86_64-linux-gnu/libuv.so.1.0.0	0-2
+/usr/lib/x86_64-linux-gnu/libnghttp2.so.14.24.1	0-2
 /usr/lib/x86_64-linux-gnu/librtmp.so.1
-/usr/lib/x86_64-linux-gnu/libssh2.so.1.0.1
+/usr/lib/x86_64-linux-gnu/libssh2.so.1.0.1	0-3
 /usr/lib/x86_64-linux-gnu/libpsl.so.5.3.4
-/usr/lib/x86_64-linux-gnu/libldap-2.5.so.0.1.8
+/usr/lib/x86_64-linux-gnu/libldap-2.5.so.0.1.8	0-5
 /usr/lib/x86_64-linux-gnu/liblber-2.5.so.0.1.8
 /usr/lib/x86_64-linux-gnu/libbrotlidec.so.1.0.9
-/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14
+/usr/lib/x86_64-linux-gnu/libxml2.so.2.9.14	0-6,20,25-26
 /usr/lib/x86_64-linux-gnu/libsasl2.so.2.0.25
-/usr/lib/x86_64-linux-gnu/libbrotlicommon.so.1.0.9
-/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1
-/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0,7
-/usr/bin/make
-/usr/bin/git
-/usr/bin/curl
+/usr/lib/x86_64-linux-gnu/libbrotlicommon.so.1.0.9	0-2
+/usr/lib/x86_64-linux-gnu/libicuuc.so.72.1	0-9,21,29-31
+/usr/lib/x86_64-linux-gnu/libicudata.so.72.1	0-2,476-477
+/usr/bin/make	0-3
+/usr/bin/git	0-4,15-24,28-50,54-56
+/usr/bin/curl	0-4
 /usr/lib/x86_64-linux-gnu/sasl2/libsasldb.so.2.0.25

@@ -39,21 +39,47 @@ struct LayerIndex {
         }
     }
 
-    /// Which block to fetch for the part of a file that begins at a multiple of the block's size; nil beyond its end.
-    func block(_ inode: Int64, _ number: Int) throws -> Block? {
-        let perChunk = ObjectWriter.chunkBytes / ObjectWriter.blockBytes
-        return try database.read { db in
-            let record = try Row.fetchOne(
-                db, sql: "SELECT slices FROM jfs_chunk WHERE inode = ? AND indx = ?",
-                arguments: [inode, number / perChunk])
-            guard let record, let bytes = Self.bytes(record, 0), bytes.count >= 24 else { return nil }
-            // Big endian: place in the chunk, number, size, where in the slice, how much.
-            let slice = bytes[4..<12].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-            let offset = bytes[16..<20].reduce(0) { $0 << 8 | Int($1) }
-            let length = bytes[20..<24].reduce(0) { $0 << 8 | Int($1) }
-            let place = number % perChunk * ObjectWriter.blockBytes
-            guard place < length else { return nil }
-            return Block(slice: slice, index: (offset + place) / ObjectWriter.blockBytes)
+    /// The blocks that hold parts of a file, each with a place in the file that lies in it.
+    func blocks(_ inode: Int64, _ ranges: RangeSet<Int>) throws -> [(block: Block, offset: Int)] {
+        let records = try database.read { db in
+            try Row.fetchAll(db, sql: "SELECT indx, slices FROM jfs_chunk WHERE inode = ?", arguments: [inode])
+                .map { (index: $0[0] as Int, bytes: Self.bytes($0, 1) ?? []) }
+        }
+        var result: [(block: Block, offset: Int)] = []
+        for record in records {
+            for place in stride(from: 0, to: record.bytes.count - 23, by: 24) {
+                let piece = Piece(record.bytes[place..<place + 24])
+                let offset = record.index * ObjectWriter.chunkBytes + piece.offset
+                for range in ranges.intersection(RangeSet(offset..<offset + piece.count)).ranges {
+                    let (first, last) = (range.lowerBound - offset, range.upperBound - 1 - offset)
+                    let size = ObjectWriter.blockBytes
+                    for number in (piece.start + first) / size...(piece.start + last) / size {
+                        let begin = max(first, number * size - piece.start)
+                        result.append((Block(slice: piece.slice, index: number), offset + begin))
+                    }
+                }
+            }
+        }
+        return result
+    }
+
+    /// A part of 64 MiB of a file, as JuiceFS writes it down.
+    private struct Piece {
+        /// Where in those 64 MiB it begins.
+        var offset: Int
+        var slice: UInt64
+        /// Where in the slice it begins.
+        var start: Int
+        var count: Int
+
+        /// - Parameter bytes: Big endian: place, number of the slice, its size, where in it, how much.
+        init(_ bytes: ArraySlice<UInt8>) {
+            func number(_ range: Range<Int>) -> UInt64 {
+                bytes[bytes.startIndex + range.lowerBound..<bytes.startIndex + range.upperBound]
+                    .reduce(0) { $0 << 8 | UInt64($1) }
+            }
+            (offset, slice) = (Int(number(0..<4)), number(4..<12))
+            (start, count) = (Int(number(16..<20)), Int(number(20..<24)))
         }
     }
 

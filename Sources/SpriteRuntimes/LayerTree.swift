@@ -20,15 +20,26 @@ final class LayerTree {
         var children: [Node] = []
         var target = ""
         var attributes: [(name: String, value: [UInt8])] = []
-        /// Indices of the slices of each 64 MiB, and where in its only slice a small file begins.
-        var slices: [Int] = []
-        var offset = 0
+        /// Where its content lies; in the order of their places in the file once packing is planned.
+        var pieces: [Piece] = []
 
         init(name: String, kind: Kind, facts: stat) {
             self.name = name
             self.kind = kind
             self.facts = facts
         }
+    }
+
+    /// A part of a file's content, and where it lies.
+    struct Piece {
+        /// Index of the slice in the list of all.
+        var slice: Int
+        /// Where in the slice it begins.
+        var start: Int
+        /// Where in the file it begins.
+        var offset: Int
+        /// Never reaches over the end of 64 MiB of a file.
+        var count: Int
     }
 
     let root: Node
@@ -135,8 +146,7 @@ final class LayerTree {
     /// Gives further names of a file the slices that its first name got.
     func settleLinks() {
         for (link, first) in links {
-            link.slices = first.slices
-            link.offset = first.offset
+            link.pieces = first.pieces
         }
     }
 

@@ -58,14 +58,8 @@ struct MetadataWriter {
             }
             output.put(",\"xattrs\":[\(list.joined(separator: ","))]")
         }
-        if node.kind == .file, !node.slices.isEmpty {
-            let chunks = node.slices.enumerated().map { index, number in
-                let slice = slices[number]
-                let length = min(ObjectWriter.chunkBytes, Int(facts.st_size) - index * ObjectWriter.chunkBytes)
-                return "{\"index\":\(index),\"slices\":[{\"id\":\(slice.number),\"size\":\(slice.size),"
-                    + "\"off\":\(node.offset),\"len\":\(length)}]}"
-            }
-            output.put(",\"chunks\":[\(chunks.joined(separator: ","))]")
+        if node.kind == .file, !node.pieces.isEmpty {
+            output.put(",\"chunks\":[\(chunks(of: node).joined(separator: ","))]")
         }
         if node.kind == .directory {
             output.put(",\"entries\":{\n")
@@ -77,6 +71,21 @@ struct MetadataWriter {
         }
         output.put("}")
         try output.check()
+    }
+
+    /// The pieces of each 64 MiB of a file; one that begins at 0 says nothing of its place, as JuiceFS does.
+    private func chunks(of node: LayerTree.Node) -> [String] {
+        var lists: [(index: Int, pieces: [String])] = []
+        for piece in node.pieces {
+            let index = piece.offset / ObjectWriter.chunkBytes
+            let place = piece.offset % ObjectWriter.chunkBytes
+            let slice = slices[piece.slice]
+            if lists.last?.index != index { lists.append((index, [])) }
+            lists[lists.count - 1].pieces.append(
+                "{\"id\":\(slice.number)," + (place > 0 ? "\"pos\":\(place)," : "")
+                    + "\"size\":\(slice.size),\"off\":\(piece.start),\"len\":\(piece.count)}")
+        }
+        return lists.map { "{\"index\":\($0.index),\"slices\":[\($0.pieces.joined(separator: ","))]}" }
     }
 
     /// The form that `juicefs load` understands: `%XX` for bytes that are no plain text.

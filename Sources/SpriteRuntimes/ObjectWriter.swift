@@ -10,7 +10,8 @@ import SpriteSystem
 /// JuiceFS keeps a file as slices, and a slice as blocks of at most 4 MiB, each an object. A slice may hold more than
 /// one file: small files that lie beside each other share one, or 27,000 files would be as many requests. Where a
 /// shared slice ends depends on the names in it and not on what came before, so that a change of one package changes
-/// only the slices it lies in. The number of a slice is made from the SHA-256 of its content: the same content is
+/// only the slices it lies in. What a profile says is used together shares slices as well, of large files only the
+/// parts that are used: the rest of such a file is a slice of its own. The number of a slice is made from the SHA-256 of its content: the same content is
 /// the same object in every version, on every host.
 struct ObjectWriter {
     struct Slice: Hashable {
@@ -20,7 +21,8 @@ struct ObjectWriter {
 
     static let blockBytes = 4 << 20
     static let chunkBytes = 64 << 20
-    private static let smallBytesMax = 128 << 10
+    /// Smaller files share slices, and are not cut.
+    static let smallBytesMax = 128 << 10
     private static let sharedBytesMax = 1 << 20
     private static let sharedBytesMin = 192 << 10
 
@@ -67,52 +69,76 @@ struct ObjectWriter {
 
     private func plan() -> [Plan] {
         var plans: [Plan] = []
-        var taken: Set<Int> = []
         var shared = Plan(parts: [], size: 0)
-        func close() {
-            guard !shared.parts.isEmpty else { return }
-            for part in shared.parts { tree.files[part.file].node.slices = [plans.count] }
-            plans.append(shared)
-            shared = Plan(parts: [], size: 0)
+        func add(_ file: Int, _ range: Range<Int>, to plan: inout Plan) {
+            plan.parts.append((file, range.lowerBound, range.count))
+            plan.size += range.count
         }
-        func add(_ file: Int) {
-            let node = tree.files[file].node
-            node.offset = shared.size
-            shared.parts.append((file, 0, Int(node.facts.st_size)))
-            shared.size += Int(node.facts.st_size)
-        }
-        // What is used together lies together: one request brings all of it.
-        if !profile.isEmpty {
-            var byPath: [String: Int] = [:]
-            for (index, file) in tree.files.enumerated() { byPath[file.path] = index }
-            for group in profile.groups {
-                for use in group {
-                    guard let file = byPath[use.path], tree.files[file].node.facts.st_size <= Self.smallBytesMax,
-                        taken.insert(file).inserted
-                    else { continue }
-                    add(file)
-                    if shared.size >= Self.blockBytes - Self.smallBytesMax { close() }
-                }
-                close()
+        func close(_ plan: inout Plan) {
+            guard !plan.parts.isEmpty else { return }
+            var start = 0
+            for part in plan.parts {
+                tree.files[part.file].node.pieces.append(
+                    LayerTree.Piece(slice: plans.count, start: start, offset: part.offset, count: part.count))
+                start += part.count
             }
+            plans.append(plan)
+            plan = Plan(parts: [], size: 0)
         }
-        for (index, file) in tree.files.enumerated() where !taken.contains(index) {
+        // What is used together lies together: one request brings all of it, and nothing else.
+        var used: [Int: RangeSet<Int>] = [:]
+        for group in usedRanges() {
+            for (file, wanted) in group {
+                let new = wanted.subtracting(used[file] ?? RangeSet())
+                used[file, default: RangeSet()].formUnion(new)
+                for range in new.ranges {
+                    if range.count <= Self.smallBytesMax, shared.size + range.count > Self.blockBytes { close(&shared) }
+                    var rest = range
+                    while !rest.isEmpty {
+                        let room = Self.blockBytes - shared.size
+                        let chunkEnd = (rest.lowerBound / Self.chunkBytes + 1) * Self.chunkBytes
+                        let end = min(rest.upperBound, rest.lowerBound + room, chunkEnd)
+                        add(file, rest.lowerBound..<end, to: &shared)
+                        rest = end..<rest.upperBound
+                        if shared.size == Self.blockBytes { close(&shared) }
+                    }
+                }
+            }
+            close(&shared)
+        }
+        for (index, file) in tree.files.enumerated() {
             let size = Int(file.node.facts.st_size)
-            if size <= Self.smallBytesMax {
-                add(index)
-                let isCut = shared.size >= Self.sharedBytesMin && hash(file.path) & 15 == 0
-                if isCut || shared.size >= Self.sharedBytesMax { close() }
-            } else {
+            if size > Self.smallBytesMax {
                 for offset in stride(from: 0, to: size, by: Self.chunkBytes) {
-                    let count = min(Self.chunkBytes, size - offset)
-                    file.node.slices.append(plans.count)
-                    plans.append(Plan(parts: [(index, offset, count)], size: count))
-                    // The slice that is still open gets its number when it is closed.
+                    var own = Plan(parts: [], size: 0)
+                    let chunk = RangeSet(offset..<min(offset + Self.chunkBytes, size))
+                    for range in chunk.subtracting(used[index] ?? RangeSet()).ranges { add(index, range, to: &own) }
+                    close(&own)
                 }
+            } else if used[index] == nil {
+                add(index, 0..<size, to: &shared)
+                let isCut = shared.size >= Self.sharedBytesMin && hash(file.path) & 15 == 0
+                if isCut || shared.size >= Self.sharedBytesMax { close(&shared) }
             }
         }
-        close()
+        close(&shared)
+        for file in tree.files { file.node.pieces.sort { $0.offset < $1.offset } }
         return plans
+    }
+
+    /// What each use of the profile reads of which file of this layer; of a small file all.
+    private func usedRanges() -> [[(file: Int, ranges: RangeSet<Int>)]] {
+        guard !profile.isEmpty else { return [] }
+        var byPath: [String: Int] = [:]
+        for (index, file) in tree.files.enumerated() { byPath[file.path] = index }
+        return profile.groups.map { group in
+            group.compactMap { use in
+                guard let file = byPath[use.path] else { return nil }
+                let size = Int(tree.files[file].node.facts.st_size)
+                let whole = RangeSet(0..<size)
+                return (file, size <= Self.smallBytesMax ? whole : use.ranges.intersection(whole))
+            }
+        }
     }
 
     private func hash(_ text: String) -> UInt64 {

@@ -8,23 +8,26 @@ import Synchronization
 /// Fetches what a use of a layer will read as soon as it has begun, many objects at once.
 ///
 /// A program asks for one block after another, and from a store that is far away each takes its time. The layer's profile
-/// says what was read when such a program ran before; its first file that no other use has tells which it is now.
+/// says what was read when such a program ran before. Whenever a file is opened, what all uses that read this file have in
+/// common is read ahead: little for one that many uses read, all of a use for one that no other has.
 ///
 /// Runs in a process of its own: who waits for a file of a mount cannot be ended before it is answered, and the daemon,
 /// which holds the mount's descriptor, would then wait for itself.
-package final class Prefetcher: Sendable {
-    private struct Part: Hashable {
+package final class Prefetcher {
+    private struct Part {
         var path: String
-        var offset: off_t
+        var ranges: RangeSet<Int>
     }
 
     private let mount: String
-    /// For each use of the profile what to read so that every block of it has come.
-    private let parts: [[Part]]
-    private let triggers: [Int64: Int]
+    private let index: LayerIndex
+    /// For each use its files, in the order of their first use.
+    private let uses: [[(inode: Int64, path: String)]]
+    /// Which uses read the file, and what of it.
+    private var readers: [Int64: [Int: RangeSet<Int>]] = [:]
+    private var blocks: Set<LayerIndex.Block> = []
+    private var fetched: [Int64: RangeSet<Int>] = [:]
 
-    /// How many files of a use tell it from others.
-    private static let triggersMax = 3
     /// More at once fill the way to the store, not shorten it.
     private static let threads = 16
 
@@ -34,49 +37,53 @@ package final class Prefetcher: Sendable {
     package init?(profile path: String, metadata: String, mount: String) throws {
         let profile = RuntimesProfile(text: try readSmallFile(path, bytesMax: 4 << 20))
         let index = try LayerIndex(metadata)
-        var uses: [Int64: Int] = [:]
-        var groups: [[(inode: Int64, file: RuntimesProfile.File)]] = []
+        var uses: [[(inode: Int64, path: String)]] = []
         for group in profile.groups {
-            var known: [(inode: Int64, file: RuntimesProfile.File)] = []
+            var files: [(inode: Int64, path: String)] = []
             for file in group {
                 guard let inode = try index.inode(file.path) else { continue }
-                known.append((inode, file))
-                uses[inode, default: 0] += 1
+                files.append((inode, file.path))
+                readers[inode, default: [:]][uses.count, default: RangeSet()].formUnion(file.ranges)
             }
-            groups.append(known)
+            uses.append(files)
         }
-        var parts: [[Part]] = []
-        var triggers: [Int64: Int] = [:]
-        for (number, group) in groups.enumerated() {
-            var seen: Set<LayerIndex.Block> = []
-            var wanted: [Part] = []
-            for (inode, file) in group {
-                for block in file.blocks {
-                    guard let place = try index.block(inode, block), seen.insert(place).inserted else { continue }
-                    wanted.append(Part(path: file.path, offset: off_t(block * ObjectWriter.blockBytes)))
-                }
-            }
-            parts.append(wanted)
-            for (inode, _) in group.filter({ uses[$0.inode] == 1 }).prefix(Self.triggersMax) {
-                triggers[inode] = number
-            }
-        }
-        guard !triggers.isEmpty else { return nil }
-        self.mount = mount
-        self.parts = parts
-        self.triggers = triggers
+        guard !readers.isEmpty else { return nil }
+        (self.mount, self.index, self.uses) = (mount, index, uses)
     }
 
-    /// Returns when every use was fetched once, or JuiceFS ended.
+    /// Returns when everything was fetched once, or JuiceFS ended.
     package func listen() {
         guard var log = try? AccessLog(mount: mount) else { return }
-        let all = Set(triggers.values)
-        var fetched: Set<Int> = []
-        while fetched.count < all.count, let accesses = try? log.next() {
+        var waiting = Set(readers.values.map { Set($0.keys) })
+        while !waiting.isEmpty, let accesses = try? log.next() {
             for case .open(let inode) in accesses {
-                if let use = triggers[inode], fetched.insert(use).inserted { fetch(parts[use]) }
+                guard let users = readers[inode].map({ Set($0.keys) }), waiting.contains(users), !isRecorded() else {
+                    continue
+                }
+                waiting.remove(users)
+                fetch(common(to: users))
             }
         }
+    }
+
+    /// Whether somebody writes down what is read: then nothing is read but what programs ask for.
+    private func isRecorded() -> Bool {
+        guard let file = try? Descriptor.open(ProfileRecorder.mark(mount), O_RDONLY) else { return false }
+        return flock(file.number, LOCK_SH | LOCK_NB) != 0
+    }
+
+    /// What all these uses read and nothing has fetched yet, in the order in which one of them reads it.
+    private func common(to users: Set<Int>) -> [(inode: Int64, part: Part)] {
+        guard let first = users.min() else { return [] }
+        var result: [(inode: Int64, part: Part)] = []
+        for (inode, path) in uses[first] {
+            guard let ranges = readers[inode], var shared = ranges[first] else { continue }
+            for user in users { shared.formIntersection(ranges[user] ?? RangeSet()) }
+            shared.subtract(fetched[inode] ?? RangeSet())
+            fetched[inode, default: RangeSet()].formUnion(shared)
+            if !shared.isEmpty { result.append((inode, Part(path: path, ranges: shared))) }
+        }
+        return result
     }
 
     /// Ends this process when the daemon, which holds the other end of its standard input, has closed that or is gone.
@@ -88,27 +95,38 @@ package final class Prefetcher: Sendable {
         }
     }
 
-    private func fetch(_ parts: [Part]) {
-        let queue = Queue(parts)
-        for _ in 0..<min(Self.threads, parts.count) {
+    private func fetch(_ parts: [(inode: Int64, part: Part)]) {
+        var wanted: [Place] = []
+        for (inode, part) in parts {
+            for (block, offset) in (try? index.blocks(inode, part.ranges)) ?? [] where blocks.insert(block).inserted {
+                wanted.append(Place(path: part.path, offset: off_t(offset)))
+            }
+        }
+        let queue = Queue(wanted)
+        for _ in 0..<min(Self.threads, wanted.count) {
             startThread { [mount] in
                 // One byte brings the whole block into the cache. What fails here fails again where it is wanted.
-                while let part = queue.next() {
-                    let path = "\(mount)/root\(part.path)"
+                while let place = queue.next() {
+                    let path = "\(mount)/root\(place.path)"
                     guard let file = try? Descriptor.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) else { continue }
                     posix_fadvise(file.number, 0, 0, POSIX_FADV_RANDOM)
                     var byte: UInt8 = 0
-                    _ = pread(file.number, &byte, 1, part.offset)
+                    _ = pread(file.number, &byte, 1, place.offset)
                 }
             }
         }
     }
 
+    private struct Place: Sendable {
+        var path: String
+        var offset: off_t
+    }
+
     private final class Queue: Sendable {
-        private let waiting: Mutex<[Part]>
+        private let waiting: Mutex<[Place]>
 
-        init(_ parts: [Part]) { waiting = Mutex(parts.reversed()) }
+        init(_ places: [Place]) { waiting = Mutex(places.reversed()) }
 
-        func next() -> Part? { waiting.withLock { $0.popLast() } }
+        func next() -> Place? { waiting.withLock { $0.popLast() } }
     }
 }

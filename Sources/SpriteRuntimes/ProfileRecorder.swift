@@ -22,10 +22,14 @@ package struct ProfileRecorder: Sendable {
         files = try LayerIndex("\(store.path(id))/meta.db").files()
     }
 
-    /// - Returns: The files that were read while `body` ran, with their blocks, in the order of their first use.
+    /// - Returns: The files that were read while `body` ran, and what of them, in the order of their first use.
     package func record(_ body: () async throws -> Void) async throws -> [RuntimesProfile.File] {
         let mount = mount
         let opened = try AccessLog(mount: mount)
+        // Locked while this records, whatever ends it: see Prefetcher.
+        let mark = try Descriptor.open(Self.mark(mount), O_RDWR | O_CREAT)
+        try system("lock \(Self.mark(mount))") { flock(mark.number, LOCK_EX) }
+        defer { withExtendedLifetime(mark) {} }
         // What the kernel keeps of files is read without anybody's knowing.
         try writeSmallFile("/proc/sys/vm/drop_caches", "1\n", flags: O_WRONLY)
         let ended = Ended()
@@ -48,9 +52,12 @@ package struct ProfileRecorder: Sendable {
         return uses(try await heard)
     }
 
+    /// The file beside a mount that is locked while what is read of it is recorded.
+    static func mark(_ mount: String) -> String { "\(mount)/../recorded" }
+
     private func uses(_ accesses: [AccessLog.Access]) -> [RuntimesProfile.File] {
         var order: [Int64] = []
-        var blocks: [Int64: Set<Int>] = [:]
+        var ranges: [Int64: RangeSet<Int>] = [:]
         for access in accesses {
             let (inode, first, last): (Int64, Int64, Int64) =
                 switch access {
@@ -58,18 +65,19 @@ package struct ProfileRecorder: Sendable {
                 case .read(let inode, let offset, let count): (inode, offset, offset + count - 1)
                 }
             guard let file = files[inode] else { continue }
-            if blocks[inode] == nil {
+            if ranges[inode] == nil {
                 order.append(inode)
-                blocks[inode] = []
+                ranges[inode] = RangeSet()
             }
             let end = min(last, file.size - 1)
             guard first >= 0, first <= end else { continue }
-            let size = Int64(ObjectWriter.blockBytes)
-            blocks[inode]?.formUnion(Int(first / size)...Int(end / size))
+            let unit = RuntimesProfile.unitBytes
+            ranges[inode]?.insert(contentsOf: Int(first) / unit * unit..<(Int(end) / unit + 1) * unit)
         }
         return order.compactMap { inode in
-            guard let path = files[inode]?.path, let used = blocks[inode] else { return nil }
-            return RuntimesProfile.File(path: path, blocks: used.isEmpty ? [0] : used.sorted())
+            guard let (path, size) = files[inode], let used = ranges[inode] else { return nil }
+            if used.isEmpty || size <= ObjectWriter.smallBytesMax { return RuntimesProfile.File(path: path) }
+            return RuntimesProfile.File(path: path, ranges: used)
         }
     }
 }

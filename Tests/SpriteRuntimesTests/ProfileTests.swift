@@ -8,10 +8,11 @@ import Testing
 @Suite struct ProfileTests {
     @Test func `a profile is read as it was written, use by use`() {
         let profile = RuntimesProfile(groups: [
-            [.init(path: "/usr/bin/lua"), .init(path: "/usr/lib/large.so", blocks: [0, 1, 2, 7])],
-            [.init(path: "/usr/bin/lua"), .init(path: "/opt/with space", blocks: [3])],
+            [.init(path: "/usr/bin/lua"), .init(path: "/usr/lib/large.so", ranges: Self.units(0..<3, 7..<8))],
+            [.init(path: "/usr/bin/lua"), .init(path: "/opt/with space", ranges: Self.units(3..<4))],
         ])
         let text = """
+            unit 65536
             /usr/bin/lua
             /usr/lib/large.so\t0-2,7
 
@@ -25,8 +26,18 @@ import Testing
     }
 
     @Test(arguments: ["x", "-1", "3-1", "0-99999999", "", ","])
-    func `blocks that are none mean the first`(blocks: String) {
-        #expect(RuntimesProfile(text: "/file\t\(blocks)\n").groups == [[.init(path: "/file", blocks: [0])]])
+    func `units that are none mean the first`(units: String) {
+        #expect(RuntimesProfile(text: "unit 65536\n/file\t\(units)\n").groups == [[.init(path: "/file")]])
+    }
+
+    @Test(arguments: ["", "unit 0\n", "unit x\n", "unit 99999999\n"])
+    func `a profile that does not say its unit counts in 4 MiB`(head: String) {
+        let ranges = RangeSet(4 << 20..<12 << 20)
+        #expect(RuntimesProfile(text: head + "/file\t1-2\n").groups == [[.init(path: "/file", ranges: ranges)]])
+    }
+
+    private static func units(_ ranges: Range<Int>...) -> RangeSet<Int> {
+        RangeSet(ranges.map { $0.lowerBound * RuntimesProfile.unitBytes..<$0.upperBound * RuntimesProfile.unitBytes })
     }
 
     @Test(
