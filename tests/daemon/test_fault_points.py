@@ -17,7 +17,7 @@ from support import programs
 from support.api import Api
 from support.consistency import check
 from support.daemon import Daemon
-from support.host import host_state
+from support.host import footprint, host_state
 from support.model import SpriteModel, Unfinished, post_exec
 from support.wait import eventually
 
@@ -27,7 +27,7 @@ POINTS = re.findall(r'case \w+ = "([a-z.-]+)"', SOURCE.read_text())
 ELSEWHERE = ("base.", "layer.", "service.")
 #: The second and third time: in a restore and in a fork. What makes a fork is what makes a sprite, and more.
 LATER = [f"{point}:{time}" for point in POINTS if point.startswith("boot.") for time in (2, 3)]
-LATER += [f"{point}:2" for point in POINTS if point.startswith("create.")]
+LATER += [f"{point}:2" for point in POINTS if point.startswith("create.") and point != "create.initial-kept"]
 
 
 def operations(api: Api, model: SpriteModel, fork: SpriteModel) -> None:
@@ -69,6 +69,10 @@ def test_a_daemon_that_dies_at_any_step_loses_nothing(new_daemon: Callable[..., 
     api.create("bystander")
     post_exec(api, "bystander", "setsid sleep 10000 </dev/null >/dev/null 2>&1 & sleep 0.1")
     sleeping = post_exec(api, "bystander", "pgrep -x sleep")
+    # What is made ahead is there after the first sprite that was made and has gone.
+    api.create("first")
+    api.destroy("first")
+    at_rest = settled(daemon)
     chance = random.Random(0)
     for number, point in enumerate([point for point in POINTS if not point.startswith(ELSEWHERE)] + LATER):
         daemon.terminate()
@@ -85,11 +89,36 @@ def test_a_daemon_that_dies_at_any_step_loses_nothing(new_daemon: Callable[..., 
         for model in models:
             if model.exists == {True}:
                 api.destroy(model.name)
+        same_as(daemon, at_rest, point)
     api.destroy("bystander")
     assert daemon.terminate() == 0
     daemon.tool("cleanup")
     left = host_state(daemon.tag, daemon.data_directory).added_since(before)
     assert left == {}, f"left on the host: {left}"
+
+
+def settled(daemon: Daemon) -> dict[str, int]:
+    """The footprint once nothing is made or taken away behind an answer any more."""
+    seen: list[dict[str, int]] = []
+
+    def is_settled() -> bool:
+        seen.append(footprint(daemon.tag, daemon.data_directory))
+        return len(seen) > 5 and all(one == seen[-1] for one in seen[-5:])
+
+    eventually(is_settled, "the host comes to rest", 30, 0.3)
+    return seen[-1]
+
+
+def same_as(daemon: Daemon, at_rest: dict[str, int], point: str) -> None:
+    def changed() -> dict[str, tuple[int, int]]:
+        now = footprint(daemon.tag, daemon.data_directory)
+        kinds = [kind for kind in at_rest | now if at_rest.get(kind) != now.get(kind)]
+        return {kind: (at_rest.get(kind, 0), now.get(kind, 0)) for kind in kinds}
+
+    try:
+        eventually(lambda: not changed(), f"after {point} the host holds as much as before", 20, 0.1)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {changed()}") from None
 
 
 def die_at(daemon: Daemon, point: str, models: list[SpriteModel]) -> None:

@@ -118,6 +118,23 @@ def _network_namespaces() -> list[str]:
     return [str(entry["ns"]) for entry in json.loads(done.stdout or '{"namespaces":[]}')["namespaces"]]
 
 
+def footprint(tag: str, data_directory: Path) -> dict[str, int]:
+    """How much a daemon with its sprites has on the host, by kind: the same again once the same sprites are there."""
+    state = host_state(tag, data_directory)
+    counts = {kind.name: len(getattr(state, kind.name)) for kind in fields(state) if kind.name != "mounts"}
+    for top, directories, files in os.walk(f"/run/sprited/{tag}"):
+        inside = top.removeprefix(f"/run/sprited/{tag}")
+        # Down to what each sprite has a folder or file in; what lies in those is seen from within.
+        if inside.count("/") >= 2 or "mount" in directories:
+            directories.clear()
+        counts[f"run{inside}"] = len(directories) + len(files)
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    ours = rules.partition(f"sprited_{tag} ")[2].partition("\n}")[0]
+    counts["chains"] = ours.count("chain ")
+    counts["rules"] = len([line for line in ours.splitlines() if line.strip()])
+    return counts
+
+
 def subvolumes(daemon_pid: int, pool: Path) -> list[str]:
     """Paths of the pool's subvolumes; the pool is mounted in the daemon's mount namespace only."""
     command = ["nsenter", "-t", str(daemon_pid), "-m", "btrfs", "subvolume", "list", str(pool)]
