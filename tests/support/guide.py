@@ -54,8 +54,19 @@ INSTALLERS = {
         cargo add --offline --path ../dep && grep -q dep Cargo.toml && cargo build -q --offline
     """,
     "go get": """
-        mkdir dep app; printf 'module example.org/dep\\n' >dep/go.mod; printf 'package dep\\n' >dep/dep.go
-        cd app; go mod init example.org/app; go mod edit -replace example.org/dep=../dep
-        go get example.org/dep && grep -q example.org/dep go.mod
+        mkdir -p app proxy/example.org/dep/@v
+        python3 - <<'END'
+import zipfile
+place = "proxy/example.org/dep/@v/"
+open(place + "list", "w").write("v1.0.0\\n")
+open(place + "v1.0.0.info", "w").write('{"Version": "v1.0.0"}')
+open(place + "v1.0.0.mod", "w").write("module example.org/dep\\n")
+with zipfile.ZipFile(place + "v1.0.0.zip", "w") as archive:
+    archive.writestr("example.org/dep@v1.0.0/go.mod", "module example.org/dep\\n")
+    archive.writestr("example.org/dep@v1.0.0/dep.go", "package dep\\n")
+END
+        export GOPROXY=file://$PWD/proxy GONOSUMDB=example.org
+        cd app; go mod init example.org/app
+        go get example.org/dep && grep -q 'example.org/dep v1.0.0' go.mod && ls ~/go/pkg/mod/example.org
     """,
 }
