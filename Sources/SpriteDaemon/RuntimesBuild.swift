@@ -120,7 +120,7 @@ struct RuntimesBuild: AsyncParsableCommand {
         let disks = try await pool.openPool()
         return try builder.pack(
             recipe, base: base, lower: disks.basePath(base), upper: disks.checkpointUpper(id, state), begun: begun,
-            epoch: description?.createdAt ?? 0, archive: archive, progress: { line.show($0) })
+            baseMade: description?.createdAt ?? 0, archive: archive, progress: { line.show($0) })
     }
 
     private func runScript(

@@ -30,16 +30,17 @@ package struct LayerBuilder: Sendable {
     /// - Parameters:
     ///   - lower: The root of the base.
     ///   - upper: The upper folder of a checkpoint of the sprite; nothing changes it any more.
-    ///   - epoch: When the base was made, in seconds since 1970: what the build itself wrote gets this time.
+    ///   - baseMade: When the base was built or imported on this host, in seconds since 1970.
     ///   - archive: The recipe's files as they went in.
     package func pack(
-        _ recipe: Recipe, base: BaseName, lower: String, upper: String, begun: Int64, epoch: Int64,
+        _ recipe: Recipe, base: BaseName, lower: String, upper: String, begun: Int64, baseMade: Int64,
         archive: [UInt8], progress: (RuntimesProgress) -> Void
     ) throws -> LayerInfo {
         try store.withLock {
             let scratch = try store.scratch()
             progress(RuntimesProgress(step: "looking at the files"))
-            let tree = try LayerTree(upper, over: lower, begun: begun, epoch: epoch)
+            let epoch = LayerTree.epoch(ofBase: lower)
+            let tree = try LayerTree(upper, over: lower, begun: begun, baseMade: baseMade, epoch: epoch)
             let total = RuntimesProgress(
                 step: "packing", totalBytes: tree.sizeBytes, totalFiles: tree.files.count)
             let writer = ObjectWriter(

@@ -53,6 +53,7 @@ final class LayerTree {
     private let source: String
     private let base: String?
     private let begun: Int64
+    private let baseMade: Int64
     private let epoch: Int64
 
     /// What PID 1 writes at every start, or what belongs to one machine.
@@ -65,11 +66,13 @@ final class LayerTree {
     /// - Parameters:
     ///   - base: The root of what the tree lies over, if it is there to be looked at.
     ///   - begun: Seconds since 1970; later times of change were made by the build itself and become `epoch`.
-    ///   - epoch: When the base was made, in seconds since 1970.
-    init(_ source: String, over base: String? = nil, begun: Int64, epoch: Int64) throws {
+    ///   - baseMade: When the base was built or imported on this host, in seconds since 1970.
+    ///   - epoch: The same for the same base on every host, in seconds since 1970.
+    init(_ source: String, over base: String? = nil, begun: Int64, baseMade: Int64, epoch: Int64) throws {
         self.source = source
         self.base = base
         self.begun = begun
+        self.baseMade = baseMade
         self.epoch = epoch
         var facts = stat()
         try system("inspect \(source)") { lstat(source, &facts) }
@@ -78,6 +81,19 @@ final class LayerTree {
         root.inode = nextInode
         nextInode += 1
         try walk(root, "")
+    }
+
+    /// A time that two hosts agree on, whenever each of them imported the base: that of its release's own file, which
+    /// comes from a package or an image.
+    ///
+    /// Not earlier than 2000: a zip archive, such as a Python wheel, cannot tell of a time before 1980.
+    static func epoch(ofBase root: String) -> Int64 {
+        let earliest: Int64 = 946_684_800
+        var facts = stat()
+        for name in ["/usr/lib/os-release", "/etc/os-release"] where lstat(root + name, &facts) == 0 {
+            return max(Int64(facts.st_mtim.tv_sec), earliest)
+        }
+        return earliest
     }
 
     private func walk(_ node: Node, _ path: String) throws {
@@ -137,7 +153,7 @@ final class LayerTree {
     /// a build that began in the same second.
     private func settleTime(_ facts: inout stat) {
         let changed = Int64(facts.st_mtim.tv_sec)
-        guard facts.st_mode & S_IFMT == S_IFDIR || changed >= begun || changed == epoch else { return }
+        guard facts.st_mode & S_IFMT == S_IFDIR || changed >= begun || changed == baseMade else { return }
         facts.st_mtim = timespec(tv_sec: Int(epoch), tv_nsec: 0)
     }
 

@@ -28,7 +28,7 @@ import Testing
         var dumps: [Data] = []
         for (time, begun) in [(first, Int64(1000)), (second, Int64(1010))] {
             setTime("\(place)/\(path)", time, dumps.count + 1)
-            let tree = try LayerTree(place, begun: begun, epoch: 1000)
+            let tree = try LayerTree(place, begun: begun, baseMade: 1000, epoch: 700)
             let dump = "\(place).json"
             try MetadataWriter(tree: tree, slices: [], name: "small").writeDump(dump)
             dumps.append(try Data(contentsOf: URL(filePath: dump)))
@@ -46,7 +46,7 @@ import Testing
             try Data().write(to: URL(filePath: "\(place)/\(name)"))
             setTime("\(place)/\(name)", time, 0)
         }
-        let tree = try LayerTree(place, begun: 1010, epoch: 1000)
+        let tree = try LayerTree(place, begun: 1010, baseMade: 1000, epoch: 700)
         #expect(tree.root.children.map { Int($0.facts.st_mtim.tv_sec) } == [1005, 900])
     }
 

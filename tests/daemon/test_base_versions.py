@@ -98,6 +98,29 @@ def test_a_sprite_moves_to_a_new_version_and_back(
     assert api.get("web")["base"] == "tiny@2"
 
 
+def test_a_version_that_does_not_start_is_taken_back(
+    new_daemon: Callable[..., Daemon], small: Callable[[str], Path], tmp_path: Path
+) -> None:
+    daemon = new_daemon(with_base=False)
+    daemon.import_base(small("one"), "tiny")
+    api = daemon.api()
+    api.create("web")
+    shell(api, "web", "echo mine >/opt/own", user="root")
+    daemon.import_base(small("broken"), "tiny")
+    # Damaged behind the daemon's back: nothing can be mounted on a file where a sandbox needs a folder.
+    version = f"/proc/{daemon.pid}/root{daemon.data_directory}/pool/bases/tiny@2"
+    subprocess.run(["btrfs", "property", "set", "-ts", version, "ro", "false"], check=True)
+    Path(version, "proc").rmdir()
+    Path(version, "proc").touch()
+    subprocess.run(["btrfs", "property", "set", "-ts", version, "ro", "true"], check=True)
+    refused = Cli(daemon, tmp_path / "home")("upgrade", "web", "--base", expect=None)
+    assert refused.returncode != 0 and b"does not start on base tiny@2; it is back on tiny" in refused.stderr, refused
+    assert (api.get("web")["base"], api.get("web")["status"]) == ("tiny", "running")
+    assert shell(api, "web", "cat /opt/seen /opt/own").split() == ["one", "mine"]
+    daemon.restart()
+    assert shell(api, "web", "cat /opt/seen /opt/own").split() == ["one", "mine"]
+
+
 def test_versions_stay_as_long_as_something_uses_them(
     new_daemon: Callable[..., Daemon], small: Callable[[str], Path]
 ) -> None:

@@ -3,13 +3,16 @@
 """Sprites whose base brings its own PID 1: systemd, OpenRC, s6."""
 
 import contextlib
+import json
+import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from support.api import Api
-from support.base import init_tar
+from support.cli import Cli
 from support.daemon import Daemon
 from support.exec import root_shell, run, shell
 from support.fixtures import fresh_name
@@ -22,12 +25,27 @@ KINDS = ["systemd", "openrc", "s6"]
 
 @pytest.fixture(scope="module")
 def inits(scratch: Path) -> Iterator[Daemon]:
-    """A daemon with a base for each init system."""
-    tar = init_tar(scratch)
-    one = Daemon(scratch / "inits", scratch / "inits.log")
-    for kind in KINDS:
-        one.import_base(tar, kind, kind)
-    one.start()
+    """A daemon with a base for each init system, two of them built as users do, beside it and at the same time."""
+    one = Daemon(scratch / "inits", scratch / "inits.log").start()
+
+    def build(kind: str, *packages: str) -> None:
+        named = [f"--package={package}" for package in packages]
+        said = one.tool("base", "build", "--init", kind, "--name", kind, "--package=postgresql", *named, timeout=600)
+        assert said.startswith(f"built {kind}: ") and f" init {kind}, from mmdebstrap " in said, said
+
+    try:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda words: build(*words), [("systemd",), ("openrc", "s6")]))
+        # The others are the same root with another PID 1, as an image from elsewhere would be.
+        tar = scratch / "inits.tar"
+        root = f"/proc/{one.pid}/root{one.data_directory}/pool/bases/openrc"
+        subprocess.run(["tar", "-C", root, "--numeric-owner", "-cf", str(tar), "."], check=True)
+        one.import_base(tar, "s6", "s6")
+        one.import_base(tar, "sprite")
+        tar.unlink()
+    except BaseException:
+        one.abandon()
+        raise
     yield one
     tag, folder = one.tag, one.data_directory
     try:
@@ -80,6 +98,13 @@ def succeeds(api: Api, name: str, script: str) -> bool:
     return run(api, name, "sudo", "sh", "-c", script).code == 0
 
 
+def starts_in_log(api: Api, name: str, kind: str) -> int:
+    """How often the log has what the service prints at its start."""
+    # OpenRC may be in the middle of a line of its own on the console.
+    service = "web.service" if kind == "systemd" else "console"
+    return len(output(api, name, service=service, regex="web is up$"))
+
+
 def sleep_until(api: Api, name: str, wanted: str, **idle: int) -> None:
     """Lets the sprite fall asleep, and stay awake afterwards."""
     api.update(name, config=idle)
@@ -121,24 +146,48 @@ def test_systemd_runs_everything(api: Api, make: Callable[..., str]) -> None:
     assert "/dev/pts/" in shown and "30 90" in shown
 
 
-def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., str]) -> None:
-    name = make("systemd")
+#: What Debian's own scripts do where there is an init system that reads them.
+POSTGRES = """\
+#!/bin/sh
+install -d -o postgres /run/postgresql
+exec setpriv --reuid postgres --regid postgres --init-groups /usr/lib/postgresql/*/bin/postgres \\
+    -D /var/lib/postgresql/*/main -c config_file="$(echo /etc/postgresql/*/main/postgresql.conf)"
+"""
+
+
+@pytest.mark.parametrize("kind", ["sprite", *KINDS])
+def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., str], kind: str) -> None:
+    name = make(kind)
+    as_postgres = "cd /; setpriv --reuid postgres --clear-groups psql -qAtc"
 
     def query(sql: str) -> str:
-        return root_shell(api, name, f'cd /; setpriv --reuid postgres --clear-groups psql -qAtc "{sql}"').strip()
+        return root_shell(api, name, f'{as_postgres} "{sql}"').strip()
 
     def answers() -> bool:
-        return succeeds(api, name, "cd /; setpriv --reuid postgres --clear-groups psql -qAtc 'SELECT 1'")
+        return succeeds(api, name, f"{as_postgres} 'SELECT 1'")
 
+    if kind == "sprite":
+        put(api, name, "/usr/local/bin/database", POSTGRES, "755")
+        shell(api, name, "/.sprite/bin/sprite-env services create database --no-stream -- sudo /usr/local/bin/database")
+    elif kind == "s6":
+        put(api, name, "/etc/s6/service/database/run", POSTGRES, "755")
+        root_shell(api, name, "cp -a /etc/s6/service/database /run/service/ && s6-svscanctl -a /run/service")
     eventually(answers, "PostgreSQL answers", 60, 0.3)
     query("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('kept'), ('too')")
     checkpoint = api.checkpoint(name)
     query("DELETE FROM notes")
-    root_shell(api, name, "systemctl stop postgresql; rm -rf /var/lib/postgresql /etc/postgresql /usr/lib/postgresql")
+    stop = {
+        "sprite": "/.sprite/bin/sprite-env services stop database", "systemd": "systemctl stop postgresql",
+        "openrc": "rc-service postgresql stop", "s6": "s6-svc -d /run/service/database",
+    }  # fmt: skip
+    root_shell(api, name, stop[kind])
+    eventually(lambda: not succeeds(api, name, "pgrep -x postgres"), "PostgreSQL has stopped", 30, 0.3)
+    root_shell(api, name, "rm -rf /var/lib/postgresql /etc/postgresql /usr/lib/postgresql")
     api.restore(name, checkpoint)
     eventually(answers, "PostgreSQL answers after the restore", 60, 0.3)
     assert query("SELECT string_agg(text, ' ') FROM notes") == "kept too"
-    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    if kind == "systemd":
+        eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
 
 
 SERVICE = {
@@ -168,7 +217,9 @@ WEB = "#!/bin/sh\necho 'web is up'\necho started >>/var/log/web\ntouch /run/web-
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_service_lives_with_the_sprite(api: Api, make: Callable[..., str], kind: str) -> None:
+def test_a_service_lives_with_the_sprite(
+    inits: Daemon, api: Api, make: Callable[..., str], tmp_path: Path, kind: str
+) -> None:
     name = make(kind)
     assert api.get(name)["init"] == kind
     path, text, enable = SERVICE[kind]
@@ -189,12 +240,15 @@ def test_a_service_lives_with_the_sprite(api: Api, make: Callable[..., str], kin
     root_shell(api, name, "rm /run/web-is-up; pkill -KILL -fx 'sleep 1234'")
     eventually(runs, "the service was restarted", 20, 0.2)
     assert count("started") == 2
+    # journald tells its readers four times a second, and a restore waits for nobody.
+    eventually(lambda: starts_in_log(api, name, kind) >= 2, "what it printed is in the log", 20, 0.3)
 
     checkpoint = api.checkpoint(name)
     root_shell(api, name, f"rm {path} /usr/local/bin/web")
     api.restore(name, checkpoint)
     eventually(runs, "the service has started with the restored sprite", 30, 0.2)
     assert count("started") == 3
+    eventually(lambda: starts_in_log(api, name, kind) >= 3, "what it printed is in the log", 20, 0.3)
 
     # Frozen it goes on where it was; stopped, its own stopping was waited for.
     stops = count("stopped")
@@ -204,6 +258,40 @@ def test_a_service_lives_with_the_sprite(api: Api, make: Callable[..., str], kin
     sleep_until(api, name, "cold", freeze_after_seconds=0, stop_after_seconds=1)
     eventually(runs, "the service has started with the sprite", 30, 0.2)
     assert (count("started"), count("stopped")) == (4, stops + 1)
+
+    # Each time it started it said so, which is in the log once.
+    eventually(lambda: starts_in_log(api, name, kind) >= 4, "what it printed is in the log", 20, 0.3)
+    assert starts_in_log(api, name, kind) == 4
+    assert Cli(inits, tmp_path / "home").text("logs", "-s", name, "-n", "1000").count("web is up\n") >= 4
+
+
+#: Hears that it has to end, and says so before it does.
+OBEDIENT = "#!/bin/sh\ntrap 'echo heard >>/var/log/obedient; exit 0' TERM\ntouch /run/obedient\nwhile :; do sleep 0.1; done\n"
+STUBBORN = "#!/bin/sh\ntrap '' TERM INT HUP\ntouch /run/stubborn\nwhile :; do sleep 0.1; done\n"
+
+
+def test_what_ignores_the_stop_does_not_hold_it_and_what_hears_it_is_waited_for(
+    api: Api, make: Callable[..., str]
+) -> None:
+    names = {kind: make(kind) for kind in KINDS}
+    for kind, name in names.items():
+        for service, program in [("obedient", OBEDIENT), ("stubborn", STUBBORN)]:
+            path, text, enable = (part.replace("web", service) for part in SERVICE[kind])
+            text = text.replace("[Service]\n", "[Service]\nTimeoutStopSec=infinity\n")
+            text = text.replace("respawn_delay", "retry=TERM/600\nrespawn_delay")
+            put(api, name, f"/usr/local/bin/{service}", program, "755")
+            put(api, name, path, text)
+            if kind == "systemd":
+                eventually(lambda one=name: is_up(api, one), "systemd has brought everything up", 60, 0.3)
+            eventually(lambda one=name, what=enable: succeeds(api, one, what), "the service is defined", 20, 0.5)
+            eventually(
+                lambda one=name, what=service: succeeds(api, one, f"test -e /run/{what}"), "the service runs", 20, 0.2)
+    # Each init would wait for the stubborn one, for ever or as good as that. All at once, since it takes a while.
+    for name in names.values():
+        api.update(name, config={"freeze_after_seconds": 0, "stop_after_seconds": 1})
+    for name in names.values():
+        eventually(lambda one=name: status(api, one) == "cold", "the sprite has stopped", 75, 0.5)
+        assert shell(api, name, "cat /var/log/obedient").splitlines()[0] == "heard"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import signal
@@ -56,6 +57,10 @@ def build(daemon: Daemon, recipe: Path) -> str:
     return daemon.tool("runtimes", "build", str(recipe)).split()[1]
 
 
+def base_times(daemon: Daemon) -> list[int]:
+    return [entry["createdAt"] for entry in json.loads(daemon.tool("base", "list", "--json"))]
+
+
 def attributes(daemon: Daemon, version: str) -> int:
     """How many extended attributes the files of a layer have."""
     metadata = daemon.data_directory / "runtimes/store/layers" / version.replace("@", "/") / "meta.db"
@@ -98,6 +103,7 @@ def layered(scratch: Path, base: Path) -> Iterator[Daemon]:
     (scratch / "recipe").mkdir()
     version = build(daemon, write_recipe(scratch / "recipe"))
     daemon.tool("runtimes", "use", version)
+    (scratch / "recipe/version").write_text(version)
     yield daemon
     try:
         daemon.remove()
@@ -190,8 +196,14 @@ def test_a_sprite_without_a_layer_has_none(layered: Daemon, api: Api) -> None:
 def check_collection(layered: Daemon, versions: list[str], store: Path | None, place: list[str]) -> None:
     """Publishes two versions, collects until one is left, and reads that one."""
     old, new = versions
+    layers = layered.data_directory / "runtimes/store/layers"
+    there: set[str] = set()
     for version in versions:
-        layered.tool("runtimes", "publish", version, "--to", *place)
+        objects = set((layers / version.replace("@", "/") / "objects").read_text().split())
+        said = layered.tool("runtimes", "publish", version, "--to", *place)
+        # Of a further version only what no other brought.
+        assert f" {len(objects - there)} objects copied" in said, said
+        there |= objects
     assert "0 objects removed" in layered.tool("runtimes", "gc", "--at", *place)
     with pytest.raises(AssertionError, match="keep 1 or more"):
         layered.tool("runtimes", "gc", "--at", *place, "--keep", "0")
@@ -334,7 +346,8 @@ def test_a_damaged_layer_is_an_error_with_a_name(layered: Daemon, api: Api, tmp_
 
 
 def test_a_layer_in_object_storage(
-    layered: Daemon, api: Api, new_daemon: Callable[..., Daemon], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layered: Daemon, api: Api, new_daemon: Callable[..., Daemon], scratch: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = version_of(layered)
     s3 = ObjectStore(tmp_path / "s3")
@@ -382,5 +395,8 @@ def test_a_layer_in_object_storage(
         # The server says that it is there before it has found its volumes.
         eventually(
             lambda: attempt(there, "far", "tail -n 1 /opt/small/large").text == "2000000\n", "reading works again", 30)
+        # Another base of the same content, imported at another time, under the same recipe: the same version.
+        assert base_times(layered) != base_times(other)
+        assert build(other, write_recipe(tmp_path)) == (scratch / "recipe/version").read_text()
     finally:
         s3.stop()

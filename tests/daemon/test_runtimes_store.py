@@ -2,10 +2,14 @@
 # Part of sprite-env.
 """Runtimes layers in object storage: what cannot be read is named, and what is used together is fetched together."""
 
+import contextlib
+import hashlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,7 +18,7 @@ import pytest
 from support import logs
 from support.api import Api
 from support.daemon import Daemon
-from support.exec import Result, run
+from support.exec import Result, run, shell
 from support.objectstore import ObjectStore
 from support.relays import LateClock
 from support.wait import eventually
@@ -198,6 +202,69 @@ def test_a_clock_that_is_wrong_is_named(
     clock.is_late = False
     assert read(api, "other").code == 0
     clock.close()
+
+
+def test_a_store_that_hangs_holds_nobody_up_for_long(far: Daemon, s3: ObjectStore) -> None:
+    """It takes connections and requests, and answers none: worse than one that is gone."""
+    api = far.api()
+    api.create("far")
+    shell(api, "far", "echo lives >/dev/shm/note")
+    assert read(api, "first").code == 0 and read(api, "second").code == 0 and read(api, "third").code == 0
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    with hanging(s3):
+        assert read(api, "first").code == 0, "what is cached works"
+        begin = time.monotonic()
+        lost = read(api, "other")
+        assert b"Input/output error" in lost.stderr, lost
+        # 5 s for an attempt, and few attempts; without a bound it would be for ever.
+        assert time.monotonic() - begin < 120
+        assert read(api, "second").code == 0
+    eventually(lambda: read(api, "other").code == 0, "reading works again", 30, 0.5)
+
+    # JuiceFS dies with a request of a reader that it has sent on, and that no answer came for.
+    forget(far)
+    with hanging(s3), ThreadPoolExecutor() as threads:
+        reader = threads.submit(run, api, "far", "sh", "-c", "sha256sum </opt/parts/other", timeout=180)
+        eventually(lambda: waits_for(s3), "the store has a request and does not answer", 20)
+        assert not reader.done()
+        end_juicefs(far)
+        s3.resume()
+        done = reader.result()
+    numbers = "".join(f"{number}\n" for number in range(3000001, 3900001))
+    whole = f"{hashlib.sha256(numbers.encode()).hexdigest()}  -\n"
+    assert done.text == whole or b"Input/output error" in done.stderr, done
+    eventually(lambda: run(api, "far", "sha256sum", "/opt/parts/other").text.split()[:1] == whole.split()[:1],
+               "reading works again", 30, 0.5)  # fmt: skip
+    assert shell(api, "far", "cat /dev/shm/note") == "lives\n", "the sprite was stopped"
+
+    # The same layer with little room on this host's disk: twice as much is read through it as may be kept.
+    api.destroy("far")
+    far.terminate()
+    end_juicefs(far)
+    forget(far)
+    far.options = ["--runtimes-cache", "12M"]
+    api = far.start().api()
+    api.create("far")
+    for name, start in [("first", 1), ("second", 1000001), ("third", 2000001), ("other", 3000001)]:
+        assert run(api, "far", "sh", "-c", f"head -n 1 /opt/parts/{name}; wc -l </opt/parts/{name}").text == f"{start}\n900000\n"
+    eventually(lambda: 0 < cached(far) <= 12 << 20, f"the folder shrinks below its bound: {cached(far)}", 30, 0.3)
+
+
+@contextlib.contextmanager
+def hanging(s3: ObjectStore) -> Iterator[None]:
+    s3.pause()
+    try:
+        yield
+    finally:
+        s3.resume()
+
+
+def waits_for(s3: ObjectStore) -> bool:
+    """Whether the kernel holds something for the store that it has not read."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # Local address, and the queues of what is sent and received, in hexadecimal; not the queue of those that listen.
+    return any(
+        int(row[1].split(":")[1], 16) == s3.ports["s3"] and row[3] != "0A" and int(row[4].split(":")[1], 16) > 0 for row in rows)
 
 
 def end_juicefs(daemon: Daemon) -> None:

@@ -17,6 +17,7 @@ import pytest
 from support.api import Api
 from support.daemon import Daemon
 from support.exec import Result, run
+from support.guide import INSTALLERS, script
 from support.languages import PROGRAMS, Program
 
 LAYER = os.environ.get("SPRITE_TEST_LAYER")
@@ -119,6 +120,18 @@ def test_packages_land_on_the_sprites_own_disk(layered: Api, manager: str, user:
         assert int(said(layered, name, listing)) > 0
         layered.restore(name, "v1")
         assert int(said(layered, name, listing)) == 0
+    finally:
+        layered.destroy(name)
+
+
+@pytest.mark.parametrize("command", ["its blocks", *INSTALLERS])
+def test_what_the_guide_says_of_languages(layered: Api, command: str) -> None:
+    name = f"guide-{[*INSTALLERS, command].index(command)}"
+    layered.create(name)
+    try:
+        text = script(said(layered, name, "cat /.sprite/llm-languages.txt"))
+        done = said(layered, name, INSTALLERS.get(command, text), timeout=240)
+        assert command in INSTALLERS or ("is not here" not in done and "22" in done), done
     finally:
         layered.destroy(name)
 

@@ -21,24 +21,6 @@ def base_tar(scratch: Path) -> Path:
     return made
 
 
-#: Everything the tests of init systems need, in one root: which of them becomes PID 1 is said at the import.
-INIT_PACKAGES = "systemd,dbus,libpam-systemd,dbus-user-session,openrc,s6,postgresql,sudo,procps,python3-minimal"
-
-
-def init_tar(scratch: Path) -> Path:
-    """SPRITE_TEST_INIT_TAR, or a tar that is made now."""
-    if named := os.environ.get("SPRITE_TEST_INIT_TAR"):
-        return Path(named)
-    made = scratch / "inits.tar"
-    if not made.exists():
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={INIT_PACKAGES}"]
-        for folder in ["doc", "man", "locale"]:
-            command.append(f"--dpkgopt=path-exclude=/usr/share/{folder}/*")
-        command += ["--dpkgopt=force-unsafe-io", host_suite(), str(made)]
-        subprocess.run(command, check=True, timeout=600)
-    return made
-
-
 def host_suite() -> str:
     for line in Path("/etc/os-release").read_text().splitlines():
         key, _, value = line.partition("=")

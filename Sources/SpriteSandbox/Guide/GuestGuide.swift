@@ -104,14 +104,19 @@ package enum GuestGuide {
           (`sprite-env checkpoints list --all` shows its number).
         - `rm -rf /usr`, a broken libc, no shell any more: `/.sprite/bin/sprite-env restore v1` still works. If not even
           a command can be started, the owner restores from outside: `sprite restore -s NAME v1`.
-        - Too many processes: the limit stops a fork bomb; `sprite-env restore` ends it.
+        - Too many processes: the limit stops a fork bomb; `sprite-env restore v1` ends it.
         - `cannot reach the sprite's API`: the host's daemon is being restarted. Wait a few seconds and try again.
 
         ## More
 
         /.sprite/llm-checkpoints.txt, /.sprite/llm-services.txt, /.sprite/llm-languages.txt (which languages there are, their
         versions), /.sprite/llm-mcp.txt (the same as tools for a model).
-        This folder, /.sprite, is read-only and belongs to the system; bin/sprite-env is also PID 1.
+        This folder, /.sprite, is read-only and belongs to the system. bin/sprite-env is also PID 1; where the base brought an
+        init system of its own (systemd, OpenRC, s6), that is PID 1 and sprite-env its first child: end neither. To see it:
+
+        ```sh
+        cat /proc/1/comm
+        ```
 
         """
 
@@ -203,8 +208,11 @@ package enum GuestGuide {
         /.sprite/bin/sprite-env services delete db
         ```
 
-        `logs NAME -f` follows until it is interrupted. The files in /.sprite/logs/services hold the same with times.
+        `sprite-env logs NAME -f` follows until it is interrupted. The files in /.sprite/logs/services hold the same with times.
         A stop holds over restarts until the next start.
+
+        Where systemd, OpenRC or s6 is PID 1, services that are defined in its own way start with the sprite as well, and what
+        they print is in the owner's logs. They are no services of the kind above: `sprite-env services list` does not show them.
 
         """
 
@@ -221,10 +229,11 @@ package enum GuestGuide {
         ```
 
         The first use of one may take a second, since it comes from a store; then it is as fast as a local one. What is
-        not there is installed as on any Debian: `sudo apt-get update && sudo apt-get install -y ruby`.
+        not there is installed as on any Debian: `sudo apt-get update && sudo apt-get install -y PACKAGE`.
 
         Of Node.js and Go there may be several versions. `list` shows them, `use` chooses one for you, `use --here` for this
         folder and those below; `.node-version`, `.nvmrc`, `.go-version` and `.tool-versions` of a project are obeyed.
+        Of Python and the others there is one version, the distribution's: nothing reads `.python-version`.
 
         ```sh
         if command -v node-version; then node-version list; node-version current; fi
