@@ -13,8 +13,9 @@ build_packages=(binutils ca-certificates g++ gcc git libbtrfsutil-dev libc6-dev 
 # unpacks and connects them.
 run_packages=(btrfs-progs ca-certificates crun curl e2fsprogs gzip iproute2 kmod libbtrfsutil1 libsqlite3-0 mmdebstrap
     mount nftables openssl procps python3 python3-pip tar util-linux xz-utils zstd)
-# The compiler of the client library for Node.js comes with the distribution; busybox and musl are roots to run in.
-test_packages=(busybox-static fio musl-tools node-typescript python3 python3-pip python3-venv shellcheck
+# The compiler of the client library for Node.js comes with the distribution; busybox and musl are roots to run in;
+# runc is the other runtime that sprites can choose.
+test_packages=(busybox-static fio musl-tools node-typescript python3 python3-pip python3-venv runc shellcheck
     stress-ng)
 
 packages=() wants_juicefs=no

@@ -83,7 +83,7 @@ extension Lifecycle {
             try await drivers.sessions.connect(
                 sprite.id,
                 setup: AgentSetup(
-                    hostname: sprite.name.rawValue, nameServers: drivers.network.nameServers,
+                    hostname: sprite.hostname ?? sprite.name.rawValue, nameServers: drivers.network.nameServers,
                     environment: sprite.environment(brokerage)))
             await machine.adopt(sandbox)
             await drivers.inside.started(sprite.id, sprite.name)

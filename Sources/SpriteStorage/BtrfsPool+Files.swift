@@ -35,15 +35,19 @@ extension BtrfsPool {
     }
 
     package func writeDiskFile(_ sprite: SpriteID, _ name: String, _ bytes: [UInt8]) async throws {
-        let path = "\(path)/sprites/\(sprite)/live/\(name)"
+        let folder = "\(path)/sprites/\(sprite)/live"
         try await blocking {
             try poolOperation("write \(name)") {
+                let path = "\(folder)/\(name)"
                 let text = String(decoding: bytes, as: UTF8.self)
                 let temporary = "\(path).new"
                 try writeSmallFile(temporary, text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
                 let file = try Descriptor.open(temporary, O_RDONLY)
                 try system("write out \(temporary)") { fsync(file.number) }
                 try system("rename \(temporary)") { rename(temporary, path) }
+                // The name is what a power cut would take back.
+                let names = try Descriptor.open(folder, O_RDONLY | O_DIRECTORY)
+                try system("write out \(folder)") { fsync(names.number) }
             }
         }
     }
