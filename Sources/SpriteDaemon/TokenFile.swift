@@ -16,12 +16,16 @@ struct TokenFile: Sendable, CustomStringConvertible {
             // Linked into place whole, so that a crash never leaves half a token.
             let temporary = "\(path).\(getpid())"
             try writeSmallFile(temporary, text, flags: O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+            // On the disk before it has its name: an empty one, after a power cut, would keep the daemon from starting.
+            try TokenStore.sync(temporary, O_RDONLY)
             if link(temporary, path) != 0, errno != EEXIST {
                 let number = errno
                 unlink(temporary)
                 throw SystemError(number, "create \(path)")
             }
             unlink(temporary)
+            let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+            try TokenStore.sync(folder, O_RDONLY | O_DIRECTORY)
         }
         let text = try readSmallFile(path, bytesMax: 4096)
         token = String(text.filter { !$0.isWhitespace })

@@ -206,7 +206,7 @@ final class TokenStore: Sendable {
         }
     }
 
-    private static func sync(_ path: String, _ flags: Int32) throws {
+    static func sync(_ path: String, _ flags: Int32) throws {
         let file = try Descriptor.open(path, flags)
         try system("flush \(path)") { fsync(file.number) }
     }

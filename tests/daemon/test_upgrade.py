@@ -4,7 +4,6 @@
 
 import asyncio
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from support import logs, programs
 from support.api import Api
 from support.daemon import Daemon
 from support.exec import attach, open_exec, run, shell
-from support.host import host_state
+from support.reboot import reboot
 from support.wait import eventually
 
 COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /home/sprite/count; sleep 0.05; done"
@@ -156,31 +155,6 @@ def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], t
         # As long as the restart, and what one request may take on a busy machine.
         assert load.longest_break < restart + 5, (load.longest_break, restart)
     print(f"restart {restart:.2f} s, longest break " + ", ".join(f"{load.longest_break:.2f} s" for load in loads))
-
-
-def reboot(daemon: Daemon) -> None:
-    """Everything that is only in memory goes, as when the host loses its power."""
-    daemon.kill()
-    for _ in range(50):
-        left = host_state(daemon.tag, daemon.data_directory).processes
-        if not left:
-            break
-        for entry in left:
-            subprocess.run(["kill", "-9", entry.split()[0]], capture_output=True)
-        time.sleep(0.1)
-    state = host_state(daemon.tag, daemon.data_directory)
-    assert not state.processes, state.processes
-    for link in state.links:
-        subprocess.run(["ip", "link", "delete", link.split("@")[0]], capture_output=True)
-    for table in state.tables:
-        subprocess.run(["nft", "delete", *table.split()], check=True)
-    for group in sorted(state.cgroups, key=len, reverse=True):
-        subprocess.run(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], capture_output=True)
-    for folder in (f"/run/sprited/{daemon.tag}", f"/dev/shm/sprited-{daemon.tag}"):
-        shutil.rmtree(folder, ignore_errors=True)
-    eventually(
-        lambda: not host_state(daemon.tag, daemon.data_directory).loop_devices, "the pool is unmounted", 30,
-    )  # fmt: skip
 
 
 def test_sprites_come_back_after_a_reboot(new_daemon: Callable[..., Daemon]) -> None:
