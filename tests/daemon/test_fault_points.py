@@ -34,6 +34,8 @@ def operations(api: Api, model: SpriteModel, fork: SpriteModel) -> None:
     """One of each; raises Unfinished where the daemon dies."""
     model.create(api)
     model.write(api)
+    rules = {"rules": [{"domain": "example.org", "action": "allow"}]}
+    model._call(lambda: api.call("POST", f"/v1/sprites/{model.name}/policy/network", {200, 204}, json=rules))
     model.checkpoint(api)  # v1
     model.write(api)
     model.checkpoint(api)  # v2

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from test_fault_points import same_as, settled
 
 from support.api import Api
 from support.daemon import Daemon
@@ -78,6 +79,9 @@ def fits(api: Api, sprite: str, wanted: Wanted) -> bool:
 @pytest.mark.timeout(600)
 def test_services_are_what_was_said_last_wherever_the_daemon_dies(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon()
+    daemon.api().create("first")
+    daemon.api().destroy("first")
+    at_rest = settled(daemon)
     for number, point in enumerate(POINTS):
         name, wanted = f"served-{number}", Wanted()
         daemon.api().create(name)
@@ -95,3 +99,4 @@ def test_services_are_what_was_said_last_wherever_the_daemon_dies(new_daemon: Ca
         eventually(
             lambda: fits(api, name, wanted), f"after {point} services are as one of {wanted.states()}, and run once", 30)
         api.destroy(name)
+        same_as(daemon, at_rest, point)

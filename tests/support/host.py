@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -131,7 +132,7 @@ def footprint(tag: str, data_directory: Path) -> dict[str, int]:
     rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     ours = rules.partition(f"sprited_{tag} ")[2].partition("\n}")[0]
     counts["chains"] = ours.count("chain ")
-    counts["rules"] = len([line for line in ours.splitlines() if line.strip()])
+    counts["addresses"] = len(re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", ours))
     return counts
 
 
