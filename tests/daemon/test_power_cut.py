@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""The whole data directory as a power cut at a random moment under load leaves it: sound, and nothing acknowledged is lost.
 """The data directory as a power cut at a random moment under load leaves it: sound, and nothing acknowledged is lost.
+
 What kind of cut this is. The data directory lies on an ext4 filesystem whose disk is a file on btrfs, and a cut is a
 copy by reference (FICLONE) of that file, which is one instant: the kernel holds off every write while it is made. So
 pool, registry and journal are cut together, and everything that their own filesystem had not given to its disk is lost:
@@ -215,8 +215,8 @@ def cut_under_load(machine: Machine, daemon: Daemon, chance: random.Random) -> l
                 assert all(not one.done() for one in running), [one.exception() for one in running if one.done()]
         finally:
             ended.set()
-    for one in running:
-        one.result()
+    for thread in running:
+        thread.result()
     return cuts
 
 

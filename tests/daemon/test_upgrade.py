@@ -133,7 +133,7 @@ def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], t
         # A shell's child looks like the shell until it runs its program.
         return found if all(len(those) == 1 for those in found.values()) else None
 
-    processes = eventually(one_of_each, "there is one process of each kind", 10)
+    processes = eventually(one_of_each, "there is one process of each kind", 10) or {}
 
     async def begin() -> list[str]:
         script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; echo error $i >&2; sleep 0.002; done; exit 7"
