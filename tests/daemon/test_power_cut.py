@@ -33,7 +33,7 @@ from support.daemon import Daemon
 from support.model import post_exec, read
 from support.reboot import reboot
 
-CUTS = int(os.environ.get("SPRITE_POWER_CUTS", "6"))
+CUTS = int(os.environ.get("SPRITE_POWER_CUTS", "5"))
 SEED = int(os.environ.get("SPRITE_POWER_CUT_SEED", str(random.randrange(1 << 32))))
 SPRITES = 3
 #: linux/fs.h
@@ -61,7 +61,7 @@ class Writer:
 
     def step(self, api: Api, chance: random.Random) -> None:
         kept = sorted(self.checkpoints.keys() - self.deletions_asked)
-        choice = chance.choices(["write", "checkpoint", "restore", "delete", "fork"], [8, 6, 1, 1, 1])[0]
+        choice = chance.choices(["write", "checkpoint", "restore", "delete", "fork"], [8, 6, 1, 3, 2])[0]
         if choice == "write" or len(kept) < 2:
             content = secrets.token_hex(8)
             self.states.append(content)
