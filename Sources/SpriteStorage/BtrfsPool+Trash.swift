@@ -23,6 +23,8 @@ extension BtrfsPool {
                     // A pool so full that it cannot rename can still unlink subvolumes.
                     try discardDisk(spritePath(sprite))
                 }
+                // Else a power cut brings it back, and the registry, which is on the disk at once, does not know it.
+                try Btrfs.commit(root)
                 FaultPoint.destroyMovedToTrash.reached()
             }
         }

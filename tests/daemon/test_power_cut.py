@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""The whole data directory as a power cut at a random moment under load leaves it: sound, and nothing acknowledged is lost.
+"""The data directory as a power cut at a random moment under load leaves it: sound, and nothing acknowledged is lost.
 
 What kind of cut this is. The data directory lies on an ext4 filesystem whose disk is a file on btrfs, and a cut is a
 copy by reference (FICLONE) of that file, which is one instant: the kernel holds off every write while it is made. So
@@ -33,7 +33,7 @@ from support.daemon import Daemon
 from support.model import post_exec, read
 from support.reboot import reboot
 
-CUTS = int(os.environ.get("SPRITE_POWER_CUTS", "6"))
+CUTS = int(os.environ.get("SPRITE_POWER_CUTS", "5"))
 SEED = int(os.environ.get("SPRITE_POWER_CUT_SEED", str(random.randrange(1 << 32))))
 SPRITES = 3
 #: linux/fs.h
@@ -61,7 +61,7 @@ class Writer:
 
     def step(self, api: Api, chance: random.Random) -> None:
         kept = sorted(self.checkpoints.keys() - self.deletions_asked)
-        choice = chance.choices(["write", "checkpoint", "restore", "delete", "fork"], [8, 6, 1, 1, 1])[0]
+        choice = chance.choices(["write", "checkpoint", "restore", "delete", "fork"], [8, 6, 1, 3, 2])[0]
         if choice == "write" or len(kept) < 2:
             content = secrets.token_hex(8)
             self.states.append(content)
@@ -215,8 +215,8 @@ def cut_under_load(machine: Machine, daemon: Daemon, chance: random.Random) -> l
                 assert all(not one.done() for one in running), [one.exception() for one in running if one.done()]
         finally:
             ended.set()
-    for one in running:
-        one.result()
+    for thread in running:
+        thread.result()
     return cuts
 
 

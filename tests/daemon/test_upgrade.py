@@ -32,6 +32,14 @@ SERVER = (
     "        text = str(os.getpid()).encode()\n"
     "        client.sendall(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n%s' % (len(text), text))\n"
 )
+#: Every value a byte can have, 2 KiB at a time.
+BINARY = (
+    "import os, sys, time\n"
+    "for n in range(1500):\n"
+    "    os.write(1, (n * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, 'big') * 256)\n"
+    "    time.sleep(0.004)\n"
+    "sys.exit(3)\n"
+)
 
 
 class Load:
@@ -75,6 +83,22 @@ def runs(api: Api, sprite: str) -> dict[str, tuple[str, int]]:
     return {one["name"]: (one["state"]["status"], one["state"]["restart_count"]) for one in listed}
 
 
+def processes_of(daemon: Daemon) -> dict[str, set[int]]:
+    """Process ids, as the host has them, of the daemon itself and of what runs in the sprite, by what they are."""
+    marks = {"daemon": f"serve --data-dir {daemon.data_directory}", "counter": COUNTER, "web": SERVER}
+    found: dict[str, set[int]] = {what: set() for what in marks}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            ours = f"{command} {(folder / 'cgroup').read_text()}"
+        except OSError:
+            continue
+        for what, mark in marks.items():
+            if mark in command and (daemon.tag in ours or str(daemon.data_directory) in ours):
+                found[what].add(int(folder.name))
+    return found
+
+
 def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     daemon = new_daemon()
     api = daemon.api()
@@ -90,7 +114,6 @@ def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], t
         assert answer.status_code == 200, (answer.status_code, answer.text[:200])
         return answer.text
 
-
     def answers() -> bool:
         try:
             return bool(visit())
@@ -98,20 +121,36 @@ def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], t
             return False
 
     eventually(answers, "the service of the sprite answers", 30)
+    counted = int(shell(api, "one", "cat count"))
     before = runs(api, "one")
     assert before == {"counter": ("running", 0), "web": ("running", 0)}
     copy = tmp_path / "elsewhere" / "sprited-new"
     copy.parent.mkdir()
     shutil.copy(programs.sprited(), copy)
 
-    async def begin() -> str:
+    def one_of_each() -> dict[str, set[int]] | None:
+        found = processes_of(daemon)
+        # A shell's child looks like the shell until it runs its program.
+        return found if all(len(those) == 1 for those in found.values()) else None
+
+    processes = eventually(one_of_each, "there is one process of each kind", 10) or {}
+
+    async def begin() -> list[str]:
         script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; echo error $i >&2; sleep 0.002; done; exit 7"
-        async with open_exec(api, "one", "sh", "-c", script, max_run_after_disconnect="120s") as session:
-            await session.read_until(b"line 100\n")
+        alone = {"max_run_after_disconnect": "120s"}
+        async with (
+            open_exec(api, "one", "sh", "-c", script, **alone) as lines,
+            open_exec(api, "one", "python3", "-c", BINARY, **alone) as binary,
+            open_exec(api, "one", "sh", "-c", "cat; exit 5", stdin=True, **alone) as waiting,
+        ):
+            await waiting.send(b"before\n")
+            await waiting.read_until(b"before\n")
+            await lines.read_until(b"line 100\n")
             asyncio.get_running_loop().run_in_executor(None, upgrade)
-            result = await session.finish(60)
-            assert result.code is None, "an upgrade must not look like an exit"
-            return session.id
+            sessions = [lines, binary, waiting]
+            for result in await asyncio.gather(*(one.finish(60) for one in sessions)):
+                assert result.code is None, "an upgrade must not look like an exit"
+            return [one.id for one in sessions]
 
     times: dict[str, float] = {}
 
@@ -125,27 +164,40 @@ def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], t
     loads = [Load(visit), Load(lambda: run(daemon.api(), "one", "echo", "fine", timeout=20).text)]
     try:
         time.sleep(1)
-        identifier = asyncio.run(begin())
+        identifiers = asyncio.run(begin())
         eventually(lambda: "serves" in times, "the new daemon serves", 60)
         time.sleep(2)
     finally:
         for load in loads:
             load.end()
     api = daemon.api()
+    # The new one alone, and the services' own processes, not others like them.
+    wanted = {**processes, "daemon": {daemon.pid}}
+    eventually(lambda: processes_of(daemon) == wanted, f"there are these processes: {wanted}", 5)
     assert f"{copy}" in Path(f"/proc/{daemon.pid}/cmdline").read_bytes().decode()
 
     async def collect() -> Any:
-        async with attach(api, "one", identifier) as session:
-            return await session.finish(60)
+        async with (
+            attach(api, "one", identifiers[0]) as lines,
+            attach(api, "one", identifiers[1]) as binary,
+            attach(api, "one", identifiers[2]) as waiting,
+        ):
+            await waiting.send(b"after\n")
+            await waiting.end_input()
+            return await asyncio.gather(*(one.finish(60) for one in (lines, binary, waiting)))
 
     # Not one line is missing, and the end is the command's own.
-    result = asyncio.run(collect())
+    result, binary, waiting = asyncio.run(collect())
     assert result.text == "".join(f"line {n}\n" for n in range(1, 3001))
     assert result.stderr.decode() == "".join(f"error {n}\n" for n in range(1, 3001))
     assert result.code == 7
+    assert binary.stdout == b"".join((n * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") * 256 for n in range(1500))
+    assert binary.code == 3
+    assert (waiting.text, waiting.code) == ("before\nafter\n", 5)
     # Services never stopped; the web server also answers with its process id, always the same.
     assert runs(api, "one") == before
-    count = int(shell(api, "one", "cat count"))
+    count = int(shell(api, "one", "cat count") or 0)
+    assert count > counted, (count, counted)
     eventually(lambda: int(shell(api, "one", "cat count") or 0) > count, "the service counts on", 10)
     restart = times["serves"] - times["asked"]
     for load in loads:
