@@ -60,8 +60,7 @@ extension BtrfsPool {
             try poolOperation("delete checkpoint \(checkpoint)") {
                 guard let checkpoints = try openDirectoryIfExists(checkpointsPath(sprite)) else { return }
                 try Btrfs.delete(in: checkpoints, checkpoint.rawValue)
-                // Else a power cut brings it back, and the registry, which is on the disk at once, does not know it.
-                try Btrfs.commit(root)
+                commitDeletion()
             }
         }
         emptyTrash()

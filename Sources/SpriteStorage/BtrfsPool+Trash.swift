@@ -23,12 +23,22 @@ extension BtrfsPool {
                     // A pool so full that it cannot rename can still unlink subvolumes.
                     try discardDisk(spritePath(sprite))
                 }
-                // Else a power cut brings it back, and the registry, which is on the disk at once, does not know it.
-                try Btrfs.commit(root)
+                commitDeletion()
                 FaultPoint.destroyMovedToTrash.reached()
             }
         }
         emptyTrash()
+    }
+
+    /// Else a power cut brings back what the registry, which is on the disk at once, does not know any more.
+    ///
+    /// What cannot be committed is deleted all the same: on a full pool that is what helps.
+    func commitDeletion() {
+        do {
+            try Btrfs.commit(root)
+        } catch {
+            logger.warning("a deletion may not outlive a power cut", metadata: ["error": "\(error)"])
+        }
     }
 
     func emptyTrash() {
