@@ -145,6 +145,8 @@ package protocol NetworkDriver: Sendable {
     func release(address: String) async
     /// At start: a sandbox that outlived the daemon uses this address.
     func adopt(address: String) async
+    /// At start, after the last of these: ends what is in force for addresses that nobody has any more.
+    func liftAbandoned() async
     /// Puts a network policy in force, before the sandbox starts or while it runs; nil, or one without rules, restricts
     /// nothing. Connections that it no longer allows are cut. The policy ends when the address is released.
     func apply(policy: String?, to address: String, of sprite: SpriteID) async throws

@@ -54,6 +54,7 @@ extension Lifecycle {
             if let sandbox = running[sprite.id] { await readopt(sandbox, machine, sprite) }
             add(machine, as: sprite.name)
         }
+        await drivers.network.liftAbandoned()
     }
 
     /// The last daemon may have ended between the row and the limit; free where it is set already.

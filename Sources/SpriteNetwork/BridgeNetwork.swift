@@ -42,6 +42,8 @@ package actor BridgeNetwork: NetworkDriver {
     let opened: OpenNetworks
     /// Policies as the kernel has them: sprites' addresses and the numbers of what is in force.
     var epochs: [IPv4Address: UInt32] = [:]
+    /// Of sprites that outlived their daemon; empty once all of them are known.
+    private var adopted: Set<IPv4Address> = []
     /// Limits in force; those without are not in it.
     var limits: [IPv4Address: NetworkLimit] = [:]
 
@@ -149,6 +151,12 @@ package actor BridgeNetwork: NetworkDriver {
     package func adopt(address: String) {
         guard let plan, let address = IPv4Address(address), let offset = plan.subnet.offset(of: address) else { return }
         used.insert(offset)
+        adopted.insert(address)
+    }
+
+    package func liftAbandoned() async {
+        for address in epochs.keys where !adopted.contains(address) { await liftPolicy(address) }
+        adopted = []
     }
 
     /// Lets unused slots go; with `removeEverything`, and if no sprite is connected, also bridge and rules.
