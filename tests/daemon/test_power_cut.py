@@ -32,6 +32,7 @@ from support.consistency import compare_disk
 from support.daemon import Daemon
 from support.model import post_exec, read
 from support.reboot import reboot
+from support.wait import eventually
 
 CUTS = int(os.environ.get("SPRITE_POWER_CUTS", "5"))
 SEED = int(os.environ.get("SPRITE_POWER_CUT_SEED", str(random.randrange(1 << 32))))
@@ -148,12 +149,19 @@ class Machine:
         return copy
 
 
+def is_unmounted(place: Path) -> bool:
+    if os.path.ismount(place):
+        subprocess.run(["umount", place], capture_output=True)
+    return not os.path.ismount(place)
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     yield made
     for place in (made.place, made.copies):
-        subprocess.run(["umount", place], check=os.path.ismount(place))
+        # The loop device of what was unmounted before lets its file go a little later.
+        eventually(lambda place=place: is_unmounted(place), f"{place} is unmounted", 20, 0.2)
     shutil.rmtree(tmp_path)
 
 
