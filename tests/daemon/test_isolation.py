@@ -43,7 +43,7 @@ def shared_daemon(request: pytest.FixtureRequest, scratch: Path, base: Path) -> 
 
 def refused(api: Api, sprite: str, script: str) -> None:
     done = run(api, sprite, "sudo", "sh", "-c", script, timeout=30)
-    assert done.code not in (0, None), f"{script!r} succeeded: {done.stdout!r} {done.stderr!r}"
+    assert done.code not in (0, None, 126, 127), f"{script!r} succeeded or was not tried: {done.stdout!r} {done.stderr!r}"
 
 
 def system_calls(api: Api, sprite: str, *calls: tuple[int, ...]) -> list[int]:
@@ -244,15 +244,29 @@ def test_cgroup_escape(api: Api, daemon: Daemon, sprite: str) -> None:
 
 
 def test_btrfs_ioctls(api: Api, sprite: str) -> None:
-    script = r"""
-        my @numbers = (0x5000940e, 0x50009417, 0x50009418, 0x50009401, 0x5000940f, 0x40089413, 0x9408, 0xc0109410 ^ 4, 0x40309429, 0xd0009411);
-        for my $place (@ARGV) { mkdir $place; opendir(my $d, $place) or next;
-            for my $n (@numbers) { my $b = "\0" x 4096; substr($b, 8, 3) = "sub"; substr($b, 56, 3) = "sub" if $n == 0x50009417 || $n == 0x50009418;
-                $! = 0; my $r = ioctl($d, $n, $b); printf "%s %x\n", $place, $n if defined $r; } }
-    """
+    script = """
+import errno, fcntl, os, sys
+numbers = (0x5000940e, 0x50009417, 0x50009418, 0x50009401, 0x5000940f, 0x40089413, 0x9408, 0x40309429, 0xd0009411)
+for place in sys.argv[1:]:
+    os.makedirs(place, exist_ok=True)
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    for number in numbers:
+        given = bytearray(4096)
+        given[8:11] = b"sub"
+        if number in (0x50009417, 0x50009418):
+            given[56:59] = b"sub"
+        try:
+            fcntl.ioctl(folder, number, given)
+            print(place, hex(number), "done")
+        except OSError as error:
+            print(place, hex(number), errno.errorcode[error.errno])
+"""
     places = ["/", "/home/sprite", "/var/lib/docker", "/var/lib/containers", "/tmp", "/root"]
-    done = run(api, sprite, "sudo", "perl", "-e", script, *places)
-    assert (done.text, done.code) == ("", 0), done
+    done = run(api, sprite, "sudo", "python3", "-c", script, *places)
+    tried = [line.split() for line in done.text.splitlines()]
+    assert (len(tried), done.code) == (9 * len(places), 0), done
+    # The filter's answer, before the file system is asked, wherever it would have listened.
+    assert {error for _, _, error in tried} == {"EPERM"}, tried
     assert api.checkpoint(sprite) == "v1", "no nested subvolume is in the way"
 
 

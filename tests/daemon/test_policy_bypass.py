@@ -299,6 +299,12 @@ def test_metadata_address(api: Api, sprite: str, policy: list[dict[str, str]]) -
     assert connect(api, sprite, PRIVATE, timeout=2).startswith("failed"), "and so are private networks"
 
 
+def is_open(port: int) -> bool:
+    """Of the host, as the host sees it."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.parametrize("policy", [[], allow("*")])
 def test_the_hosts_api_port_from_inside(api: Api, sprite: str, policy: list[dict[str, str]]) -> None:
     set_policy(api, sprite, policy)
@@ -306,6 +312,8 @@ def test_the_hosts_api_port_from_inside(api: Api, sprite: str, policy: list[dict
     gateway = shell(api, sprite, "ip route | awk '/default/ {print $3}'").strip()
     server = subprocess.Popen(["python3", "-m", "http.server", "--bind", "0.0.0.0", "18080"], stderr=subprocess.DEVNULL)
     try:
+        for listening in (port, 18080):
+            eventually(lambda number=listening: is_open(number), f"the host listens on {listening}")
         for address in (gateway, "198.51.100.1", "127.0.0.1"):
             assert connect(api, sprite, address, port, timeout=2).startswith("failed")
             assert connect(api, sprite, address, 18080, timeout=2).startswith("failed")
@@ -320,5 +328,5 @@ def test_other_sprites_ports(api: Api, new_sprite: Callable[..., str], policy: l
     set_policy(api, one, policy)
     listen = "import socket, time\ns = socket.socket(); s.bind(('0.0.0.0', 9000)); s.listen(); time.sleep(60)"
     shell(api, other, f'setsid -f python3 -c "{listen}" </dev/null >/dev/null 2>&1; sleep 0.3')
-    assert connect(api, other, "127.0.0.1", 9000).startswith("failed TimeoutError"), "it listens and says nothing"
+    assert connect(api, other, "127.0.0.1", 9000) == "connected", "it listens and says nothing"
     assert connect(api, one, address_of(api, other), 9000, timeout=2).startswith("failed")

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 #: What the tests call inside a sprite; kept small, since every data directory imports it.
-PACKAGES = "sudo,python3-minimal,procps,iproute2,iputils-ping,ca-certificates,strace,util-linux,vim-tiny"
+PACKAGES = "sudo,python3-minimal,procps,iproute2,iputils-ping,ca-certificates,mount,strace,util-linux,vim-tiny"
 
 
 def base_tar(scratch: Path) -> Path:
