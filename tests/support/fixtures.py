@@ -41,7 +41,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 #: What gets out one time in three gets out: these are never tried again.
-_TRIED_ONCE = ("test_isolation.py", "test_policy_bypass.py", "test_files_hostile.py", "test_bad_frames.py")
+_TRIED_ONCE = ("test_isolation.py", "test_isolation_paths.py", "test_policy_bypass.py", "test_files_hostile.py", "test_bad_frames.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
