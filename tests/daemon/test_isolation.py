@@ -21,7 +21,7 @@ from support import logs
 from support.api import Api, ApiError
 from support.daemon import Daemon
 from support.escapes import (
-    EBADF, ENOSYS, EPERM, ESRCH, RUNTIMES, daemon_under, refused, seen, static_program_32, system_calls,
+    EBADF, ENOSYS, EPERM, ESRCH, RUNTIMES, Call, daemon_under, refused, seen, static_program_32, system_calls,
 )  # fmt: skip
 from support.exec import root_shell, run, shell
 from support.host import resident_kib
@@ -106,7 +106,7 @@ def test_ptrace_and_signals_across(api: Api, daemon: Daemon, new_sprite: Callabl
     attach, kill, limits, descriptor, queue, group, affinity, nice = 101, 62, 302, 434, 129, 234, 203, 141
     for pid in outside:
         assert not root_shell(api, one, f"cat /proc/{pid}/comm 2>/dev/null || true")
-        calls: list[tuple[int | bytes, ...]] = [(attach, 16, pid, 0, 0), (attach, 0x4206, pid, 0, 0), (limits, pid, 7, 0, 0)]
+        calls: list[Call] = [(attach, 16, pid, 0, 0), (attach, 0x4206, pid, 0, 0), (limits, pid, 7, 0, 0)]
         calls += [(descriptor, pid, 0), (queue, pid, 9, struct.pack("iii", 9, 0, -1).ljust(128, b"\0")), (group, pid, pid, 9)]
         calls += [(affinity, pid, 8, b"\1".ljust(8, b"\0")), (nice, 0, pid, 19)]
         calls += [(kill, pid, number) for number in (0, signal.SIGSTOP, signal.SIGKILL)] + [(kill, -pid, signal.SIGKILL)]
@@ -158,7 +158,7 @@ ELF = b"\x7fELF".ljust(64, b"\0")
         ("kernel_log", EPERM, [(103, 3, 0, 0), (103, 10, 0, 0)]),
     ],
 )  # fmt: skip
-def test_system_calls(api: Api, sprite: str, what: str, error: int, calls: list[tuple[int | bytes, ...]]) -> None:
+def test_system_calls(api: Api, sprite: str, what: str, error: int, calls: list[Call]) -> None:
     # What the list says of each, whatever the kernel would have said.
     assert system_calls(api, sprite, *calls) == [error] * len(calls), what
 
@@ -231,7 +231,7 @@ def test_the_clock(api: Api, sprite: str) -> None:
     # Adds a day: modes first, the time after 72 bytes, see adjtimex(2).
     adjustment = (struct.pack("q", 0x100).ljust(72, b"\0") + struct.pack("qq", 86_400, 0)).ljust(208, b"\0")
     set_time, set_clock, adjust, adjust_clock, get_clock = 164, 227, 159, 305, 228
-    calls = [(set_time, tomorrow, 0), (set_time, 0, 0), (set_clock, 0, tomorrow), (set_clock, 0, 0)]
+    calls: list[Call] = [(set_time, tomorrow, 0), (set_time, 0, 0), (set_clock, 0, tomorrow), (set_clock, 0, 0)]
     calls += [(adjust, adjustment), (adjust_clock, 0, adjustment), (adjust_clock, 0, 0)]
     assert system_calls(api, sprite, *calls) == [EPERM] * len(calls)
     assert system_calls(api, sprite, (get_clock, 0, bytes(16))) == [0], "the control: it may be read"
@@ -246,7 +246,8 @@ def test_nested_user_namespaces(api: Api, daemon: Daemon, sprite: str) -> None:
     unshare, clone, clone3, exit_signal = 272, 56, 435, 17
     # The control: both calls do what they do without a namespace.
     assert system_calls(api, sprite, (unshare, 0x400), (clone, exit_signal, 0, 0, 0, 0)) == [0, 0]
-    calls = [(unshare, flag) for flag in flags.values()] + [(unshare, sum(flags.values())), (unshare, flags["user"] | 1 << 40)]
+    calls: list[Call] = [*((unshare, flag) for flag in flags.values())]
+    calls += [(unshare, sum(flags.values())), (unshare, flags["user"] | 1 << 40)]
     calls += [(clone, flag | exit_signal, 0, 0, 0, 0) for flag in flags.values() if flag != 0x80]
     calls += [(clone, flags["user"] | flag | exit_signal, 0, 0, 0, 0) for flag in (flags["mount"], flags["net"], 1 << 40)]
     assert system_calls(api, sprite, *calls) == [EPERM] * len(calls)

@@ -10,17 +10,16 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import programs
 from support.api import Api
 from support.daemon import Daemon
-from support.escapes import EPERM, RUNTIMES, Seen, daemon_under, host_folder, refused, seen, system_calls
+from support.escapes import EPERM, RUNTIMES, Call, Seen, daemon_under, host_folder, refused, seen, system_calls
 from support.exec import root_shell, run, shell
 from support.wait import eventually
 
@@ -57,10 +56,10 @@ def descriptors(api: Api, sprite: str, *places: str) -> list[list[str]]:
 
 def test_leaked_descriptors(api: Api, daemon: Daemon, sprite: str) -> None:
     # Not under sudo, which closes what it was given. They go on and are looked at, with PID 1, by root.
-    for name, options in (("plain", {}), ("terminal", {"tty": True})):
+    for name, is_terminal in (("plain", False), ("terminal", True)):
         # A terminal's end hangs up whatever has not left its session by then.
         script = f"trap '' HUP; cp /bin/sleep /tmp/{name} && setsid -f /tmp/{name} 60 </dev/null >/dev/null 2>&1"
-        assert run(api, sprite, "sh", "-c", script, **options).code == 0
+        assert run(api, sprite, "sh", "-c", script, tty=is_terminal).code == 0
     shell(api, sprite, "cp /bin/sleep /tmp/leaky; exec 9</; setsid -f /tmp/leaky 60 </dev/null >/dev/null 2>&1")
     root_shell(api, sprite, "echo inside > /srv/own")
     with host_folder() as folder:
@@ -325,6 +324,7 @@ def test_links_in_the_place_of_the_console(api: Api, daemon: Daemon, sprite: str
         dev = it.disk / "upper/dev"
         (dev / "pts").mkdir(parents=True, exist_ok=True)
         for name in ("console", "ptmx", "tty", "null", "pts/ptmx", "pts/0"):
+            (dev / name).unlink(missing_ok=True)
             (dev / name).symlink_to(folder / "who")
         done = run(api, sprite, "sh", "-c", "tty; echo written", tty=True, timeout=20)
         assert b"/dev/pts/" in done.stdout and b"written" in done.stdout, done
@@ -398,7 +398,7 @@ def test_mounts(api: Api, daemon: Daemon, sprite: str) -> None:
         refused(api, sprite, attack)
     if os.uname().machine == "x86_64":
         mount, umount, pivot = 165, 166, 155
-        calls: list[tuple[int | bytes, ...]] = [
+        calls: list[Call] = [
             (mount, b"none\0", b"/mnt\0", kind + b"\0", 0, 0)
             for kind in (b"tmpfs", b"proc", b"sysfs", b"devtmpfs", b"ramfs", b"cgroup2", b"fuse", b"9p", b"btrfs")
         ]

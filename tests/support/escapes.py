@@ -51,6 +51,8 @@ def refused(api: Api, sprite: str, script: str, *words: str) -> None:
     assert any(word in said for word in words or DENIALS), f"{script!r} failed for another reason: {said!r}"
 
 
+#: A number and its arguments; bytes are passed by their address.
+Call = tuple[int | bytes, ...]
 #: Each argument is a call, its parts separated by commas: numbers, or `@hex` for a pointer to these bytes.
 _SYSTEM_CALLS = r"""
     $| = 1;
@@ -67,8 +69,8 @@ _SYSTEM_CALLS = r"""
 """
 
 
-def system_calls(api: Api, sprite: str, *calls: tuple[int | bytes, ...]) -> list[int]:
-    """The error number of each call as root of the sprite; 0 if it succeeded. Bytes are passed by their address."""
+def system_calls(api: Api, sprite: str, *calls: Call) -> list[int]:
+    """The error number of each call as root of the sprite; 0 if it succeeded."""
     # The last one is allowed and fails in a way of its own: the answers are the kernel's, to the calls that were meant.
     close = (3, 1 << 20)
     done = run(api, sprite, "sudo", "perl", "-e", _SYSTEM_CALLS, *map(_written, [*calls, close]), timeout=30)
@@ -77,7 +79,7 @@ def system_calls(api: Api, sprite: str, *calls: tuple[int | bytes, ...]) -> list
     return errors[:-1]
 
 
-def _written(call: tuple[int | bytes, ...]) -> str:
+def _written(call: Call) -> str:
     return ",".join(f"@{part.hex()}" if isinstance(part, bytes) else str(part) for part in call)
 
 
