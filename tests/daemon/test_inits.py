@@ -272,7 +272,8 @@ def test_a_service_lives_with_the_sprite(
 @pytest.mark.parametrize("kind", ["s6", "s6-imported"])
 def test_s6_supervises_and_logs_in_its_own_way(api: Api, make: Callable[..., str], kind: str) -> None:
     name = make(kind)
-    assert api.get(name)["init"] == "s6" and shell(api, name, "cat /proc/1/comm").strip() == "s6-svscan"
+    assert api.get(name)["init"] == "s6"
+    eventually(lambda: shell(api, name, "cat /proc/1/comm").strip() == "s6-svscan", "s6 is PID 1", 20, 0.2)
     assert shell(api, name, "dpkg-query -W -f '${Status}' s6").strip() == "install ok installed"
     folder, running = "/etc/s6/service/speaker", "/run/service/speaker"
     put(api, name, f"{folder}/run", "#!/bin/sh\necho \"speaks as $$\"\nexec sleep 1234\n", "755")
