@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """An internet of our own in a network namespace: name servers and servers whose logs tell what got through."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -201,7 +202,8 @@ def serve(zone: Path, log: Path) -> None:
 
     def echo(address: str) -> Any:
         def one(connection: socket.socket) -> None:
-            with connection:
+            # Whoever is cut off, or leaves without a goodbye, is no failure of the server's.
+            with connection, contextlib.suppress(ConnectionError):
                 connection.sendall(f"hello from {address}\n".encode())
                 while data := connection.recv(4096):
                     note("data", data.decode("latin-1"), server=address, transport="tcp")

@@ -156,6 +156,11 @@ def address_of(api: Api, name: str) -> str:
     return root_shell(api, name, "ip -4 -o addr show dev eth0 | awk '{print $4}' | cut -d/ -f1").strip()
 
 
+def names_asked(internet: Internet) -> set[str]:
+    """What the name servers outside were asked for, by whomever."""
+    return {entry["text"] for entry in internet.seen("question", "")}
+
+
 SEND = r"""
 import socket, sys
 for word in sys.argv[1:]:

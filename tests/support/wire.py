@@ -178,6 +178,15 @@ def ipv4(source: str, target: str, payload: bytes, protocol: int = 17) -> bytes:
     return head[:10] + struct.pack("!H", ~total & 0xFFFF) + head[12:] + payload
 
 
+def icmp_question(data: bytes) -> bytes:
+    """For an echo: what `ping` sends."""
+    head = struct.pack("!BBHHH", 8, 0, 0, 77, 1) + data + bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+    total = (total >> 16) + (total & 0xFFFF)
+    total += total >> 16
+    return head[:2] + struct.pack("!H", ~total & 0xFFFF) + head[4:]
+
+
 def ipv6(data: bytes) -> bytes:
     """To all on the link, with nothing in it but the data."""
     every = socket.inet_pton(socket.AF_INET6, "ff02::1")
