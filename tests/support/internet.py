@@ -153,7 +153,8 @@ def serve(zone: Path, log: Path) -> None:
         names = json.loads(zone.read_text())
         # A wildcard stands for names with more than one label in its place, too (RFC 4592).
         parents = [".".join(labels[count:]).lower() for count in range(1, len(labels))]
-        records = names.get(name) or next((names[f"*.{one}"] for one in parents if f"*.{one}" in names), [])
+        wildcards = [names[f"*.{one}"] for one in parents if f"*.{one}" in names]
+        records: list[list[str]] = names.get(name) or (wildcards[0] if wildcards else [])
         if server == OTHER_RESOLVER:
             records = [["A", DENIED]]
         answers, owner = [], name

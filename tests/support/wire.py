@@ -190,7 +190,8 @@ def icmp_question(data: bytes) -> bytes:
 def ipv6(data: bytes) -> bytes:
     """To all on the link, with nothing in it but the data."""
     every = socket.inet_pton(socket.AF_INET6, "ff02::1")
-    return struct.pack("!IHBB", 6 << 28, len(data), 59, 64) + socket.inet_pton(socket.AF_INET6, "fe80::1") + every + data
+    addresses = socket.inet_pton(socket.AF_INET6, "fe80::1") + every
+    return struct.pack("!IHBB", 6 << 28, len(data), 59, 64) + addresses + data
 
 
 def arp(operation: int, sender: bytes, address: str, target: str, mark: bytes = b"") -> bytes:
