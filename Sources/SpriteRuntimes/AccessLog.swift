@@ -17,11 +17,11 @@ struct AccessLog: Sendable {
     private var buffer = [UInt8](repeating: 0, count: bytesMax)
     private var rest: [UInt8] = []
     /// How much is asked for at once. JuiceFS answers when it has that much, or after a second: who wants to hear of a use
-    /// as it begins asks for about a line, and for more while there is more.
+    /// as it begins asks for about a line, and for a few while there are more.
     private var wanted = bytesMin
 
     private static let bytesMin = 128
-    private static let bytesMax = 64 << 10
+    private static let bytesMax = 1 << 10
     /// What it has already it gives in less.
     private static let patience: Duration = .microseconds(200)
 
