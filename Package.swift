@@ -146,6 +146,7 @@ let package = Package(
         tests("SpriteJournalTests", ["SpriteJournal", "SpriteDomain", logging]),
         tests("SpriteServicesTests", ["SpriteServices", "SpriteDomain"]),
         tests("SpriteAgentWireTests", ["SpriteAgentWire"]),
+        tests("SpriteInitTests", ["SpriteInit"]),
         tests(
             "SpriteSessionsTests",
             ["SpriteSessions", "SpriteAgentWire", "SpriteDomain", "SpriteSystem", "CLinux", nioCore, logging]),

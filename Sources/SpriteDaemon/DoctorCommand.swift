@@ -6,6 +6,7 @@ import FoundationEssentials
 import SpriteDomain
 import SpriteNetwork
 import SpriteSandbox
+import SpriteStorage
 
 /// `sprited doctor`: what this host offers, what is lost without it, how to fix it.
 struct DoctorCommand: ParsableCommand {
@@ -21,7 +22,9 @@ struct DoctorCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        let checks = Doctor.checks(runtime: runtime) + NetworkDoctor.checks()
+        let checks =
+            Doctor.checks(runtime: runtime) + NetworkDoctor.checks()
+            + StorageDoctor.checks(dataDirectory: data.dataDirectory)
         if json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .prettyPrinted]

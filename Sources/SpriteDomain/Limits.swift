@@ -57,6 +57,9 @@ package enum Limits {
     package static let shadowedFilesMax = 1000
     /// How long an init system of a base may take to stop its services; what is left then is killed.
     package static let orderlyStopTimeout: Duration = .seconds(20)
+    /// How long a restore waits for what journald holds to be read, which takes some 30 ms; its reader gives up a little
+    /// before.
+    package static let initLogEndTimeout: Duration = .seconds(1)
     /// 100 Gbit/s; the kernel counts bytes in 64 bits.
     package static let bandwidthMbitMax = 100_000
     /// More than the kernel tracks for a whole host.

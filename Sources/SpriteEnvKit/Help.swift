@@ -40,7 +40,7 @@ package enum Help {
         --version, --help
 
         Every command takes --json. Exit codes: 0 done, 1 failed (a sentence on standard error), 2 wrong usage.
-        For the system only: init, boot, console, fs.
+        For the system only: init, boot, console, journald, fs.
 
         """
 

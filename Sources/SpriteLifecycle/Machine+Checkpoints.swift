@@ -170,6 +170,7 @@ extension Machine {
         var next = sprite
         next.nextAutomatic += 1
         setSprite(next)
+        await readInitLogToItsEnd()
         try await stop()
         FaultPoint.restoreStopped.reached()
         try await drivers.journal.span("storage.restore", sprite: id) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import Glibc
 import Logging
 import SpriteDomain
 
@@ -13,55 +14,60 @@ extension Machine {
     private static let pauseAtMost: Duration = .seconds(30)
 
     /// Reads the init system's log as long as the sandbox runs; takes over the command of an earlier daemon.
+    ///
+    /// The command knows itself where to begin and, where another came before it, where to go on.
     func followInit(_ sandbox: Sandbox) {
-        let since = Timestamp.now()
         // Nobody waits for it; it ends with the sandbox.
         Task {
             var pause = Machine.pauseAtFirst
-            var since = since
             while self.sandbox == sandbox {
                 let begin = ContinuousClock.now
                 do {
-                    let session = try await initLogSession(sandbox, since: since)
+                    let session = try await initLogSession(sandbox)
                     _ = try await session.waitForExit()
                 } catch {
                     logger.debug("log of the init system not read", metadata: ["error": "\(error)"])
                 }
-                // One that went on for a while has given everything up to now.
-                if ContinuousClock.now - begin > .seconds(10) {
-                    since = .now()
-                    pause = Machine.pauseAtFirst
-                }
+                if ContinuousClock.now - begin > .seconds(10) { pause = Machine.pauseAtFirst }
                 try await Task.sleep(for: pause)
                 pause = min(pause * 2, Machine.pauseAtMost)
             }
         }
     }
 
-    private func initLogSession(_ sandbox: Sandbox, since: Timestamp) async throws -> any ExecSession {
-        let tag = Machine.initLogTag(sandbox.initSystem)
-        let running = await drivers.sessions.taggedSessions(id)
-        if let session = running.first(where: { $0.info.tag == tag }) { return session }
-        var request = ExecRequest(arguments: initLogCommand(sandbox.initSystem, since: since))
+    private func initLogSession(_ sandbox: Sandbox) async throws -> any ExecSession {
+        if let session = await runningInitLog(sandbox) { return session }
+        let isJournald = sandbox.initSystem == .systemd
+        var request = ExecRequest(arguments: ["/.sprite/bin/sprite-env", isJournald ? "journald" : "console"])
         request.user = "root"
         request.directory = "/"
-        request.tag = tag
+        request.tag = Machine.initLogTag(sandbox.initSystem)
         request.maxRunAfterDisconnect = nil
         return try await drivers.sessions.exec(id, request)
     }
-}
 
-/// By time: the kernel's boot id, by which a journal tells boots apart, is the host's and outlives the sprite's runs.
-private func initLogCommand(_ initSystem: InitSystem, since: Timestamp) -> [String] {
-    guard initSystem == .systemd else { return ["/.sprite/bin/sprite-env", "console"] }
-    let seconds = since.nanoseconds / 1_000_000_000
-    let microseconds = since.nanoseconds % 1_000_000_000 / 1000
-    let fraction = String(1_000_000 + microseconds).dropFirst()
-    return [
-        "/bin/sh", "-c",
-        "until [ -e /run/systemd/journal/stdout ]; do sleep 0.1; done; "
-            + "exec journalctl --since=@\(seconds).\(fraction) --lines=all --follow --no-pager --quiet "
-            + "--output=json --output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,"
-            + "SYSLOG_IDENTIFIER,_PID",
-    ]
+    private func runningInitLog(_ sandbox: Sandbox) async -> (any ExecSession)? {
+        let tag = Machine.initLogTag(sandbox.initSystem)
+        return await drivers.sessions.taggedSessions(id).first { $0.info.tag == tag }
+    }
+
+    /// Has the log read to its end before everything inside is killed; the caller holds the turn.
+    ///
+    /// Readers of journald's files are told late of what was written; the console is read at once. Whatever goes on
+    /// inside, it takes no longer than `Limits.initLogEndTimeout`: what was not read then is not recorded.
+    func readInitLogToItsEnd() async {
+        guard let sandbox, sandbox.initSystem == .systemd, let session = await runningInitLog(sandbox) else { return }
+        if isFrozen {
+            do { try await drivers.sandboxes.thaw(sandbox.id) } catch { return }
+        }
+        await drivers.journal.span("init.log", sprite: id) {
+            session.signal(SIGTERM)
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask { _ = try? await session.waitForExit() }
+                group.addTask { try? await Task.sleep(for: Limits.initLogEndTimeout) }
+                await group.next()
+                group.cancelAll()
+            }
+        }
+    }
 }

@@ -14,8 +14,16 @@ struct AccessLog: Sendable {
     }
 
     private let file: Descriptor
-    private var buffer = [UInt8](repeating: 0, count: 256 << 10)
+    private var buffer = [UInt8](repeating: 0, count: bytesMax)
     private var rest: [UInt8] = []
+    /// How much is asked for at once. JuiceFS answers when it has that much, or after a second: who wants to hear of a use
+    /// as it begins asks for about a line, and for a few while there are more.
+    private var wanted = bytesMin
+
+    private static let bytesMin = 128
+    private static let bytesMax = 1 << 10
+    /// What it has already it gives in less.
+    private static let patience: Duration = .microseconds(200)
 
     /// - Parameter mount: Where the file system is mounted, above the layer's root.
     init(mount: String) throws { file = try Descriptor.open("\(mount)/.accesslog", O_RDONLY) }
@@ -24,11 +32,18 @@ struct AccessLog: Sendable {
     ///
     /// - Throws: ``SystemError`` once JuiceFS has ended.
     mutating func next() throws -> [Access] {
-        let count = read(file.number, &buffer, buffer.count)
-        guard count >= 0 else { throw SystemError(errno, "read the access log") }
-        guard count > 0 else { throw SystemError(EPIPE, "read the access log") }
-        rest += buffer[..<count]
-        guard let end = rest.lastIndex(of: 0x0A) else { return [] }
+        var end: Int?
+        while end == nil {
+            let started = ContinuousClock.now
+            let count = read(file.number, &buffer, wanted)
+            let waited = ContinuousClock.now - started > Self.patience
+            wanted = waited ? Self.bytesMin : min(wanted * 2, Self.bytesMax)
+            guard count >= 0 else { throw SystemError(errno, "read the access log") }
+            guard count > 0 else { throw SystemError(EPIPE, "read the access log") }
+            rest += buffer[..<count]
+            end = rest.lastIndex(of: 0x0A)
+        }
+        guard let end else { return [] }
         let lines = rest[..<end].split(separator: 0x0A)
         rest.removeSubrange(...end)
         return lines.compactMap(Self.access)

@@ -39,6 +39,14 @@ struct LayerIndex {
         }
     }
 
+    /// Bytes of a file; 0 if there is no such file.
+    func size(_ inode: Int64) throws -> Int {
+        try database.read { db in
+            let sql = "SELECT length FROM jfs_node WHERE inode = ? AND type = 1"
+            return try Int.fetchOne(db, sql: sql, arguments: [inode]) ?? 0
+        }
+    }
+
     /// The blocks that hold parts of a file, each with a place in the file that lies in it.
     func blocks(_ inode: Int64, _ ranges: RangeSet<Int>) throws -> [(block: Block, offset: Int)] {
         let records = try database.read { db in

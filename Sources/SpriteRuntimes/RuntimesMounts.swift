@@ -175,7 +175,8 @@ package actor RuntimesMounts: RuntimesDriver {
                 "--read-only", "--no-usage-report", "--no-syslog", "--no-bgjob",
                 "--hide-internal", "--no-color", "--metrics", "127.0.0.1:0", "--backup-meta", "0",
                 "--cache-dir", store.cache, "--cache-size", "\(cacheMiB)", "--free-space-ratio", "0.05",
-                "--buffer-size", "128", "--get-timeout", "5", "--io-retries", "2",
+                // Objects that are fetched at once must fit, or they are fetched again.
+                "--buffer-size", "300", "--max-fuse-io", "1M", "--get-timeout", "5", "--io-retries", "2",
                 // Programs are read in leaps. With the default six times as much is read, and summed up, as is asked for;
                 // what is needed next the profile says better.
                 "--max-readahead", "1",

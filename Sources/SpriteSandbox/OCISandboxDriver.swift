@@ -186,9 +186,32 @@ package final class OCISandboxDriver: SandboxDriver {
                 logger.error("cannot clean up a sandbox that did not start", metadata: ["error": "\(error)"])
             }
             if let error = error as? SpriteError { throw error }
+            if let place = obstacle(specification) {
+                throw SpriteError(
+                    .conflict,
+                    "cannot start the sprite: \(place) on its disk is not a folder, and something has to be mounted there "
+                        + "or below; undo what put it there, or restore a checkpoint", cause: error)
+            }
             throw SpriteError(
                 .internalError, "cannot start the sprite: its sandbox could not be made", cause: error)
         }
+    }
+
+    /// What lies on the disk in place of a folder that is needed, as the sprite names it. Root inside may replace any
+    /// folder; the OCI runtime follows no link out of the root and then fails with an error of its own words.
+    private func obstacle(_ specification: SandboxSpecification) -> String? {
+        let places = ["/proc", "/sys", "/dev", "/tmp", "/run", "/.sprite"]
+        for place in places + extraMounts(specification.id).map(\.destination) {
+            var path = ""
+            for name in place.split(separator: "/") {
+                path += "/\(name)"
+                var facts = stat()
+                // What is missing is made.
+                guard lstat(specification.root + path, &facts) == 0 else { break }
+                if facts.st_mode & S_IFMT != S_IFDIR { return path }
+            }
+        }
+        return nil
     }
 
     private func writeConfiguration(_ specification: SandboxSpecification, _ bundle: String) throws {

@@ -24,6 +24,7 @@ struct PoolImage: Sendable {
         let (device, number) = try existing ?? newDevice(file)
         var facts = clinux_loop_facts()
         try checked(clinux_loop_inspect(device.number, &facts), "inspect /dev/loop\(number)")
+        LoopFlushes.ensure(number, logger: logger)
         if try isMountPoint(target) { return PoolImage(file: file, directIO: facts.direct_io != 0) }
         // Freed space goes back to the host's filesystem, a little at a time.
         let options = "discard=async"
@@ -83,7 +84,7 @@ struct PoolImage: Sendable {
         logger.notice("pool image made", metadata: ["pool.image": "\(path)", "pool.bytes": "\(bytes)"])
     }
 
-    private static func existingDevice(_ file: Descriptor) throws -> (Descriptor, Int32)? {
+    static func existingDevice(_ file: Descriptor) throws -> (Descriptor, Int32)? {
         var facts = stat()
         try system("inspect pool image") { fstat(file.number, &facts) }
         for name in try directoryNames("/sys/block") where name.hasPrefix("loop") {

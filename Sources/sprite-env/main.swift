@@ -25,6 +25,7 @@ case "boot":
     }
     Boot.run(kind)
 case "console": Boot.copyConsole()
+case "journald": JournaldReader.run()
 case "fs": exit(FileCommand.run(Array(CommandLine.arguments.dropFirst(2))))
 case "--version": say("sprite-env \(Help.version)\n", to: STDOUT_FILENO)
 case "--help", "help", "-h", nil: say(Help.text, to: STDOUT_FILENO)

@@ -62,6 +62,10 @@ def test_a_disk_takes_no_more_than_its_limit(disks: Api) -> None:
     # The kernel sets some aside for each write, so the last bytes cannot be had.
     assert 56 * MIB < counted["counted_bytes"] <= 65 * MIB, counted
     shell(disks, "other", "head -c 100000000 /dev/zero > much; sync")
+    # What df shows is the pool, the same in both; the sprite's own figures are those of the API.
+    size, free = (int(word) for word in shell(disks, "small", "df -B1 --output=size,avail / | tail -n1").split())
+    assert size == 3 << 30 and free > 1 << 30, (size, free)
+    assert str(size) in shell(disks, "other", "df -B1 --output=size / | tail -n1")
     # What is there can be read and deleted, and then there is room again.
     shell(disks, "small", "head -c 1000 filler-1M > /dev/null; rm filler-1M; sync")
     assert run(disks, "small", "sh", "-c", "head -c 10000000 /dev/urandom > again && sync").code == 0

@@ -150,7 +150,7 @@ HOW: dict[str, Callable[[Place, str], None]] = {
     "sprite-env logs NAME -f": follow, "sudo apt-get update && sudo apt-get install -y PACKAGE": install,
     "sprite-env mcp": list_tools, "sprite mcp": list_tools,
     "sprite-env": names_a_command, "sprite-env restore": names_a_command, "sprite-env curl": names_a_command,
-    "/.sprite/bin/sprite-env": names_a_command,
+    "/.sprite/bin/sprite-env": names_a_command, "df": says("Available"),
 }  # fmt: skip
 #: Run with the layer that has them, by tests/languages.
 ELSEWHERE = set(guide.INSTALLERS)
@@ -158,6 +158,7 @@ ELSEWHERE = set(guide.INSTALLERS)
 NO_COMMANDS = {
     "--", "--duration", "--http-port", "--http-port N", "--json", "create", "undo", "list", "use", "use --here", "mcp",
     "inside", "outside", "sprite", "sudo", "broker_refused", "Operation not permitted", "cannot reach the sprite's API",
+    "Disk quota exceeded",
     ".go-version", ".node-version", ".nvmrc", ".python-version", ".tool-versions", "rm -rf /usr",
     '{"error": CODE, "message": SENTENCE}', '{"then": "COMMAND"}',
 }  # fmt: skip

@@ -5,6 +5,7 @@
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,31 +18,38 @@ from support.daemon import Daemon
 from support.exec import root_shell, run, shell
 from support.fixtures import fresh_name
 from support.host import host_state
-from support.logs import output
+from support.logs import all_output, output
 from support.wait import eventually
 
 KINDS = ["systemd", "openrc", "s6"]
+#: Four bases are built for the first test.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
 def inits(scratch: Path) -> Iterator[Daemon]:
-    """A daemon with a base for each init system, two of them built as users do, beside it and at the same time."""
+    """A daemon with a base for each init system, built as users do, beside it and two at a time; and one imported."""
     one = Daemon(scratch / "inits", scratch / "inits.log").start()
 
     def build(kind: str, *packages: str) -> None:
         named = [f"--package={package}" for package in packages]
-        said = one.tool("base", "build", "--init", kind, "--name", kind, "--package=postgresql", *named, timeout=600)
-        assert said.startswith(f"built {kind}: ") and f" init {kind}, from mmdebstrap " in said, said
+        said = one.tool("base", "build", "--init", kind, "--name", kind, *named, timeout=600)
+        beginning, middle = f"built {kind}: ", "from mmdebstrap " if kind == "sprite" else f" init {kind}, from mmdebstrap "
+        assert said.startswith(beginning) and middle in said, said
 
     try:
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(lambda words: build(*words), [("systemd",), ("openrc", "s6")]))
-        # The others are the same root with another PID 1, as an image from elsewhere would be.
+        with ThreadPoolExecutor(2) as threads:
+            list(
+                threads.map(
+                    lambda words: build(*words),
+                    [("systemd", "postgresql"), ("openrc", "postgresql", "s6"), ("sprite", "postgresql"), ("s6",)],
+                )
+            )
+        # Not made for s6, as an image from elsewhere: only the package is there.
         tar = scratch / "inits.tar"
         root = f"/proc/{one.pid}/root{one.data_directory}/pool/bases/openrc"
         subprocess.run(["tar", "-C", root, "--numeric-owner", "-cf", str(tar), "."], check=True)
-        one.import_base(tar, "s6", "s6")
-        one.import_base(tar, "sprite")
+        one.import_base(tar, "s6-imported", "s6")
         tar.unlink()
     except BaseException:
         one.abandon()
@@ -139,6 +147,9 @@ def test_systemd_runs_everything(api: Api, make: Callable[..., str]) -> None:
     root_shell(api, name, "systemd-run --quiet --unit=grumbler sh -c 'echo \"<3>it does not work\"'")
     said = eventually(lambda: output(api, name, service="grumbler.service", level="error"), "the error is there", 20, 0.2)[0]
     assert said["text"] == "it does not work" and said["fields"]["unit"] == "grumbler.service"
+    root_shell(api, name, "systemd-run --quiet --unit=talker sh -c 'printf %9000d 7'")
+    said = eventually(lambda: output(api, name, service="talker.service", regex=" {100}7$"), "a long text is there", 20, 0.2)
+    assert len(said) == 1 and len(said[0]["text"]) == 9000
     # Orphans are taken up by systemd, and are gone when they end.
     shell(api, name, "(sleep 0.2 &) ; sleep 0.6; ! pgrep -x sleep")
     # A terminal.
@@ -155,7 +166,7 @@ exec setpriv --reuid postgres --regid postgres --init-groups /usr/lib/postgresql
 """
 
 
-@pytest.mark.parametrize("kind", ["sprite", *KINDS])
+@pytest.mark.parametrize("kind", ["sprite", "systemd", "openrc", "s6-imported"])
 def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., str], kind: str) -> None:
     name = make(kind)
     as_postgres = "cd /; setpriv --reuid postgres --clear-groups psql -qAtc"
@@ -169,7 +180,7 @@ def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., s
     if kind == "sprite":
         put(api, name, "/usr/local/bin/database", POSTGRES, "755")
         shell(api, name, "/.sprite/bin/sprite-env services create database --no-stream -- sudo /usr/local/bin/database")
-    elif kind == "s6":
+    elif kind == "s6-imported":
         put(api, name, "/etc/s6/service/database/run", POSTGRES, "755")
         root_shell(api, name, "cp -a /etc/s6/service/database /run/service/ && s6-svscanctl -a /run/service")
     eventually(answers, "PostgreSQL answers", 60, 0.3)
@@ -178,7 +189,7 @@ def test_a_database_comes_back_from_a_checkpoint(api: Api, make: Callable[..., s
     query("DELETE FROM notes")
     stop = {
         "sprite": "/.sprite/bin/sprite-env services stop database", "systemd": "systemctl stop postgresql",
-        "openrc": "rc-service postgresql stop", "s6": "s6-svc -d /run/service/database",
+        "openrc": "rc-service postgresql stop", "s6-imported": "s6-svc -d /run/service/database",
     }  # fmt: skip
     root_shell(api, name, stop[kind])
     eventually(lambda: not succeeds(api, name, "pgrep -x postgres"), "PostgreSQL has stopped", 30, 0.3)
@@ -265,6 +276,38 @@ def test_a_service_lives_with_the_sprite(
     assert Cli(inits, tmp_path / "home").text("logs", "-s", name, "-n", "1000").count("web is up\n") >= 4
 
 
+@pytest.mark.parametrize("kind", ["s6", "s6-imported"])
+def test_s6_supervises_and_logs_in_its_own_way(api: Api, make: Callable[..., str], kind: str) -> None:
+    name = make(kind)
+    assert api.get(name)["init"] == "s6"
+    eventually(lambda: shell(api, name, "cat /proc/1/comm").strip() == "s6-svscan", "s6 is PID 1", 20, 0.2)
+    assert shell(api, name, "dpkg-query -W -f '${Status}' s6").strip() == "install ok installed"
+    folder, running = "/etc/s6/service/speaker", "/run/service/speaker"
+    put(api, name, f"{folder}/run", "#!/bin/sh\necho \"speaks as $$\"\nexec sleep 1234\n", "755")
+    put(api, name, f"{folder}/log/run", "#!/bin/sh\nmkdir -p /var/log/speaker\nexec s6-log n3 /var/log/speaker\n", "755")
+    root_shell(api, name, f"cp -a {folder} /run/service/ && s6-svscanctl -a /run/service")
+
+    def pid() -> str | None:
+        """Of the service, once it is up and its logger has what it said."""
+        found = run(api, name, "sudo", "s6-svstat", "-o", "up,pid", running).text.split()
+        said = f"grep -qx 'speaks as {found[-1]}' /var/log/speaker/current" if found[:1] == ["true"] else "false"
+        return found[1] if succeeds(api, name, said) else None
+
+    first = eventually(pid, "the service is up and logged", 20, 0.2)
+    root_shell(api, name, f"s6-svc -r {running}")
+    second = eventually(lambda: (now := pid()) != first and now, "s6-svc has restarted it", 20, 0.2)
+    root_shell(api, name, f"kill -KILL {second}")
+    third = eventually(lambda: (now := pid()) != second and now, "it was restarted by itself", 20, 0.2)
+    root_shell(api, name, f"s6-svc -wD -T 10000 -d {running}")
+    assert run(api, name, "sudo", "s6-svstat", "-o", "up", running).text.strip() == "false"
+    assert not succeeds(api, name, f"test -e /proc/{third}")
+    root_shell(api, name, f"s6-svc -u {running}")
+    eventually(pid, "it is up again", 20, 0.2)
+    api.call("POST", f"/v1/sprites/{name}/restart")
+    eventually(pid, "it starts with the sprite", 20, 0.2)
+    assert succeeds(api, name, f"test $(cat /var/log/speaker/* | grep -c '^speaks as ') = 5")
+
+
 #: Hears that it has to end, and says so before it does.
 OBEDIENT = "#!/bin/sh\ntrap 'echo heard >>/var/log/obedient; exit 0' TERM\ntouch /run/obedient\nwhile :; do sleep 0.1; done\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM INT HUP\ntouch /run/stubborn\nwhile :; do sleep 0.1; done\n"
@@ -324,6 +367,107 @@ def test_power_off_inside_ends_the_sprite(api: Api, make: Callable[..., str], ki
             break
     assert status(api, name) == "cold"
     assert shell(api, name, "echo back").strip() == "back"
+
+
+#: Prints what run it is, a number and the time, a hundred times a second, and says when it ends.
+COUNTER = """\
+#!/usr/bin/python3
+import os, signal, sys, time
+def end(*_):
+    print(run, "end", time.time(), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+run = f"run-{time.time_ns()}"
+for number in range(1, 1 << 30):
+    print(run, number, time.time(), flush=True)
+    time.sleep(0.01)
+"""
+#: From early in the boot to late in the shutdown.
+COUNTER_UNIT = """\
+[Unit]
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+[Service]
+ExecStart=/usr/local/bin/counter
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def test_what_journald_has_is_in_the_log_whole_and_once(inits: Daemon, make: Callable[..., str]) -> None:
+    api = inits.api()
+    name = make("systemd")
+    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    put(api, name, "/usr/local/bin/counter", COUNTER, "755")
+    put(api, name, "/etc/systemd/system/counter.service", COUNTER_UNIT)
+    root_shell(api, name, "systemctl enable --quiet --now counter")
+
+    def runs() -> dict[str, list[list[str]]]:
+        found: dict[str, list[list[str]]] = {}
+        for row in all_output(api, name, service="counter.service"):
+            run_name, *rest = row["text"].split()
+            if run_name.startswith("run-"):
+                found.setdefault(run_name, []).append(rest)
+        return found
+
+    def counted(number: int) -> bool:
+        """So many runs, the last of them for a while."""
+        found = list(runs().values())
+        assert len(found) <= number, [rows[-1] for rows in found]
+        return len(found) == number and len(found[-1]) > 30
+
+    eventually(lambda: counted(1), "the service prints", 20, 0.2)
+    # Its journal has lines of the first run, which every restore brings back.
+    checkpoint = api.checkpoint(name)
+    asked: list[float] = []
+    for number in range(2, 5):
+        asked.append(time.time())
+        api.restore(name, checkpoint)
+        eventually(lambda wanted=number: counted(wanted), "the service prints after the restore", 60, 0.2)
+    # Held still, with what journald's readers had not heard of.
+    sleep_until(api, name, "warm", freeze_after_seconds=1, stop_after_seconds=0)
+    asked.append(0)
+    api.restore(name, checkpoint)
+    eventually(lambda: counted(5), "the service prints after the restore", 60, 0.2)
+    inits.restart()
+    api = inits.api()
+    before = len(list(runs().values())[-1])
+    eventually(lambda: len(list(runs().values())[-1]) > before + 30, "it goes on under another daemon", 20, 0.2)
+    # Whoever kills the reader does not make it begin anew.
+    root_shell(api, name, "pkill -KILL -f '^(/.sprite/bin/sprite-env journald|journalctl )'")
+    before = len(list(runs().values())[-1])
+    eventually(lambda: len(list(runs().values())[-1]) > before + 30, "the reader is started again", 20, 0.2)
+    asked.append(time.time())
+    api.call("POST", f"/v1/sprites/{name}/restart")
+    eventually(lambda: counted(6), "the service prints after the restart", 60, 0.2)
+
+    found = list(runs().values())
+    for rows, moment in zip(found, [*asked, 0.0], strict=True):
+        numbers = [int(number) for number, _ in rows if number != "end"]
+        assert numbers == list(range(1, len(numbers) + 1)), "lines are missing or there twice"
+        assert float(rows[-1][1]) >= moment - 0.05, f"the last {moment - float(rows[-1][1]):.3f} s are missing"
+    # One that is stopped in order says so.
+    assert [rows[-1][0] == "end" for rows in found] == [False] * 4 + [True, False]
+    # The first entry of each start, which journald moves from memory to the disk a little later.
+    assert len(output(api, name, service="systemd-journald.service", regex="^Journal started$")) == 6
+
+
+def test_a_journal_that_does_not_answer_holds_no_restore(api: Api, make: Callable[..., str]) -> None:
+    name = make("systemd")
+    eventually(lambda: is_up(api, name), "systemd has brought everything up", 60, 0.3)
+    for program in ["sleep 4321", "yes"]:
+        # What systemd itself asks of it while it starts is done.
+        put(api, name, "/usr/bin/broken", f"#!/bin/sh\ncase $* in *sync*|*json*) exec {program}; esac\n", "755")
+        root_shell(api, name, "mv /usr/bin/broken /usr/bin/journalctl")
+        checkpoint = api.checkpoint(name)
+        # First with a good reader that finds the bad program, then with that from the beginning.
+        for _ in range(2):
+            begin = time.monotonic()
+            api.restore(name, checkpoint)
+            assert time.monotonic() - begin < 8
+            wanted = f"pgrep -fx '{program}'"
+            eventually(lambda what=wanted: succeeds(api, name, what), "the reader has the bad program", 30, 0.2)
 
 
 def test_limits_hold_for_everything_inside(api: Api, make: Callable[..., str]) -> None:

@@ -3,15 +3,19 @@
 """The network of a sprite: outwards everything, to neighbours and to the host nothing."""
 
 import os
-import socket
 import subprocess
-import threading
 from collections.abc import Callable
 
 import pytest
 
 from support.api import Api
-from support.exec import root_shell, run, shell
+from support.daemon import Daemon
+from support.exec import run, shell
+from support.policy import (
+    accepted_inside, address_of, connect_from_host, gateway_of, listen_inside, send_frames, send_packets,
+)  # fmt: skip
+from support.wait import eventually
+from support.wire import Capture, Listener, ethernet, hardware_address, icmp_question, ipv4
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3); print('connected')"
 
@@ -28,10 +32,6 @@ def host_reaches_the_network() -> bool:
     return done.returncode == 0 and b"Failed to fetch" not in done.stderr + done.stdout
 
 
-def address_of(api: Api, name: str) -> str:
-    return shell(api, name, "ip -4 -o addr show dev eth0 | awk '{print $4}' | cut -d/ -f1").strip()
-
-
 def test_a_sprite_has_an_address_a_route_and_name_servers(api: Api, sprite: str) -> None:
     assert address_of(api, sprite)
     assert "default via" in shell(api, sprite, "ip route")
@@ -46,47 +46,46 @@ def test_a_port_below_1024_may_be_opened(api: Api, sprite: str) -> None:
 
 def test_neighbours_cannot_be_reached(api: Api, new_sprite: Callable[..., str]) -> None:
     one, other = new_sprite(), new_sprite()
-    address = address_of(api, other)
-    server = "import socket, time\ns = socket.socket(); s.bind(('0.0.0.0', 9000)); s.listen(); time.sleep(60)"
-    shell(api, other, f"nohup python3 -c \"{server}\" >/dev/null 2>&1 & sleep 0.3")
-    assert can_connect(api, other, "127.0.0.1", 9000), "the server inside answers its own"
+    address, gateway = address_of(api, other), gateway_of(api, other)
+    listen_inside(api, other, 9000)
     assert not can_connect(api, one, address, 9000)
+    assert can_connect(api, other, address, 9000), "the server inside answers its own"
+    assert connect_from_host(address, 9000) == "hello from inside", "and the host"
+    assert accepted_inside(api, other) == [address, gateway], "and nobody else was there"
 
 
 def test_the_services_of_the_host_cannot_be_reached(api: Api, sprite: str) -> None:
-    gateway = shell(api, sprite, "ip route | awk '/default/ {print $3}'").strip()
-    server = socket.create_server(("0.0.0.0", 0))
-    port = server.getsockname()[1]
-    accepted: list[object] = []
-
-    def accept() -> None:
-        try:
-            accepted.append(server.accept())
-        except OSError:
-            pass
-
-    threading.Thread(target=accept, daemon=True).start()
-    addresses = [gateway, *subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()]
-    for address in addresses:
-        if ":" not in address:
-            assert not can_connect(api, sprite, address, port), f"the host answered at {address}"
-    server.close()
-    assert not accepted
+    """The API is one of them: test_policy_bypass.py has it listen on every address."""
+    listed = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
+    addresses = [gateway_of(api, sprite), *(address for address in listed if ":" not in address)]
+    with Listener() as service:
+        for address in addresses:
+            assert not can_connect(api, sprite, address, service.port), f"the host answered at {address}"
+        assert not service.accepted
+        for address in addresses:
+            assert connect_from_host(address, service.port) == service.greeting, "the host itself is answered"
+        assert len(service.accepted) == len(addresses)
 
 
-def test_the_daemon_itself_cannot_be_reached(api: Api, sprite: str) -> None:
-    gateway = shell(api, sprite, "ip route | awk '/default/ {print $3}'").strip()
-    port = int(api.url.rsplit(":", 1)[1])
-    for address in (gateway, "127.0.0.1"):
-        assert not can_connect(api, sprite, address, port)
+def test_a_stolen_address_gets_nowhere(api: Api, daemon: Daemon, new_sprite: Callable[..., str]) -> None:
+    one, owner = new_sprite(), new_sprite()
+    own, stolen, gateway = address_of(api, one), address_of(api, owner), gateway_of(api, one)
+    added = run(api, one, "sudo", "ip", "address", "add", f"{stolen}/32", "dev", "eth0")
+    assert added.code != 0 and b"not permitted" in added.stderr, "addresses are not the sprite's to give"
 
+    def ask(name: str, senders: list[str], mark: bytes) -> None:
+        """For an echo, as the owner of the address, from a socket and in frames."""
+        packet = ipv4(stolen, gateway, icmp_question(mark), 1)
+        send_packets(api, name, packet)
+        frames = [ethernet(hardware_address(gateway, 0), hardware_address(one), 0x0800, packet) for one in senders]
+        send_frames(api, name, *frames)
 
-def test_a_stolen_address_gets_nowhere(api: Api, new_sprite: Callable[..., str]) -> None:
-    one, other = new_sprite(), new_sprite()
-    address = address_of(api, other)
-    root_shell(api, one, f"ip addr add {address}/32 dev eth0 2>/dev/null || true")
-    gateway = shell(api, one, "ip route | awk '/default/ {print $3}'").strip()
-    assert run(api, one, "ping", "-I", address, "-c1", "-W1", gateway, timeout=15).code != 0
+    with Capture(f"spr{daemon.tag}") as bridge:
+        ask(one, [own, stolen], b"from the thief")
+        ask(owner, [stolen], b"from the owner")
+        # A question and an answer each.
+        eventually(lambda: len(bridge.holding(b"from the owner")) == 4, "the owner is answered")
+        assert not bridge.holding(b"from the thief", wait=0.2)
 
 
 def test_packages_can_be_installed(api: Api, sprite: str) -> None:

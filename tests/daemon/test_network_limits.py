@@ -105,8 +105,13 @@ def test_connections_are_limited(
     api: Api, daemon: Daemon, internet: Internet, new_sprite: Callable[..., str]
 ) -> None:
     name, free = new_sprite(config={"connections": 20}), new_sprite()
+    internet.begin()
     assert opened(api, name, 40) == 20
+    # A connection is made before the server takes it, so counting takes a moment.
+    eventually(lambda: len(internet.accepted(ALLOWED)) == 20, "as many arrived")
     assert opened(api, free, 40) == 40
+    eventually(lambda: len(internet.accepted(ALLOWED)) == 60, "as many more arrived")
+    assert len(internet.accepted(ALLOWED, wait=0.3)) == 60
     # Twenty were refused; that it happens is said once a minute.
     assert hits(api, name) == {"connections": 1} and hits(api, free) == {}
     # Those that have ended count no more.

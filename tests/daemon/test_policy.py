@@ -10,9 +10,11 @@ from collections.abc import Callable
 from support.api import Api
 from support.daemon import Daemon
 from support.exec import run, shell
-from support.internet import ALLOWED, DENIED
+from support.internet import ALLOWED, DENIED, Internet
 from support.policy import *  # noqa: F403  (fixtures)
-from support.policy import REFUSED, address_of, allow, ask, connect, contacts, set_policy
+from support.policy import (
+    REFUSED, address_of, allow, ask, assert_cut_off, connect, contacts, names_asked, set_policy,
+)  # fmt: skip
 from support.wait import eventually
 
 
@@ -22,14 +24,16 @@ def test_without_a_policy_everything_public_is_reached(api: Api, sprite: str) ->
     assert connect(api, sprite, "denied.test") == f"hello from {DENIED}"
 
 
-def test_an_allowed_name_is_reached_and_others_do_not_resolve(api: Api, restricted: str) -> None:
+def test_an_allowed_name_is_reached_and_others_do_not_resolve(api: Api, restricted: str, internet: Internet) -> None:
     assert connect(api, restricted, "allowed.test") == f"hello from {ALLOWED}"
     assert connect(api, restricted, "denied.test").startswith("failed gaierror")
     assert ask(api, restricted, "denied.test") == REFUSED
     assert ask(api, restricted, "ALLOWED.test") == "code 0 answers 1 cut 0"
+    assert names_asked(internet) == {"allowed.test"}, "of others nobody outside hears"
+    assert not internet.accepted(DENIED)
 
 
-def test_the_most_specific_rule_wins(api: Api, sprite: str) -> None:
+def test_the_most_specific_rule_wins(api: Api, sprite: str, internet: Internet) -> None:
     rules = [
         {"domain": "*", "action": "allow"},
         {"domain": "*.allowed.test", "action": "deny"},
@@ -39,11 +43,15 @@ def test_the_most_specific_rule_wins(api: Api, sprite: str) -> None:
     assert ask(api, sprite, "sub.allowed.test") == "code 0 answers 1 cut 0"
     assert ask(api, sprite, "allowed.test") == REFUSED, "a wildcard covers the name itself"
     assert ask(api, sprite, "denied.test") == "code 0 answers 1 cut 0"
+    assert names_asked(internet) == {"sub.allowed.test", "denied.test"}, "what is refused is not asked for"
+    internet.begin()
     set_policy(api, sprite, allow("*.allowed.test"))
     assert ask(api, sprite, "sub.allowed.test") == "code 0 answers 1 cut 0"
     assert ask(api, sprite, "notallowed.test") == REFUSED
     set_policy(api, sprite, allow("allowed.test"))
     assert ask(api, sprite, "sub.allowed.test") == REFUSED, "an exact name does not cover those below it"
+    assert names_asked(internet) == {"sub.allowed.test"}, "once, when it was allowed"
+    assert len(internet.seen("question", "sub.allowed.test")) == 1
 
 
 def test_an_answer_too_large_for_a_datagram_comes_over_tcp(api: Api, sprite: str) -> None:
@@ -52,13 +60,17 @@ def test_an_answer_too_large_for_a_datagram_comes_over_tcp(api: Api, sprite: str
     assert ask(api, sprite, "large.test", transport="tcp", kind=16) == "code 0 answers 10 cut 0"
 
 
-def test_a_changed_policy_is_in_force_at_once_and_empty_lifts_it(api: Api, restricted: str) -> None:
-    assert connect(api, restricted, DENIED).startswith("failed")
+def test_a_changed_policy_is_in_force_at_once_and_empty_lifts_it(
+    api: Api, restricted: str, internet: Internet
+) -> None:
+    assert_cut_off(api, internet, restricted, DENIED)
     set_policy(api, restricted, allow("allowed.test", "denied.test"))
     assert connect(api, restricted, "denied.test") == f"hello from {DENIED}"
     set_policy(api, restricted, [])
     assert connect(api, restricted, DENIED) == f"hello from {DENIED}"
     assert connect(api, restricted, "alias.test") == f"hello from {DENIED}"
+    set_policy(api, restricted, allow("allowed.test"))
+    assert_cut_off(api, internet, restricted, DENIED)
 
 
 def test_the_policy_can_be_read_inside_and_not_changed(api: Api, sprite: str) -> None:
@@ -71,7 +83,9 @@ def test_the_policy_can_be_read_inside_and_not_changed(api: Api, sprite: str) ->
     assert json.loads(shell(api, sprite, f"cat {path}")) == {"rules": allow("allowed.test")}
 
 
-def test_the_policy_survives_kill_of_the_daemon(api: Api, daemon: Daemon, restricted: str) -> None:
+def test_the_policy_survives_kill_of_the_daemon(
+    api: Api, daemon: Daemon, restricted: str, internet: Internet
+) -> None:
     assert connect(api, restricted, "allowed.test") == f"hello from {ALLOWED}"
     script = """
 import socket, time
@@ -87,15 +101,17 @@ s.send(b"x"); print(s.recv(10) == b"x")
     shell(api, restricted, "setsid -f python3 /tmp/hold.py </dev/null >/tmp/out 2>&1")
     eventually(lambda: run(api, restricted, "test", "-e", "/tmp/ready").code == 0, "a connection is open")
     daemon.restart()
+    internet.begin()
     shell(api, restricted, "touch /tmp/go")
     eventually(lambda: shell(api, restricted, "cat /tmp/out").strip() or None, "the connection was tried")
     assert shell(api, restricted, "cat /tmp/out").strip() == "True"
-    assert connect(api, restricted, DENIED).startswith("failed")
+    assert_cut_off(api, internet, restricted, DENIED)
     assert connect(api, restricted, "denied.test").startswith("failed")
     assert connect(api, restricted, "allowed.test") == f"hello from {ALLOWED}"
+    assert names_asked(internet) == {"allowed.test"}
 
 
-def test_a_fork_and_a_restore_keep_the_policy(api: Api, new_sprite: Callable[..., str]) -> None:
+def test_a_fork_and_a_restore_keep_the_policy(api: Api, new_sprite: Callable[..., str], internet: Internet) -> None:
     one = new_sprite()
     set_policy(api, one, allow("allowed.test"))
     version = api.checkpoint(one)
@@ -104,7 +120,7 @@ def test_a_fork_and_a_restore_keep_the_policy(api: Api, new_sprite: Callable[...
     try:
         api.restore(one, version)
         for name in (one, fork):
-            assert connect(api, name, DENIED).startswith("failed"), name
+            assert_cut_off(api, internet, name, DENIED)
             assert connect(api, name, "allowed.test") == f"hello from {ALLOWED}", name
             assert json.loads(shell(api, name, "cat /.sprite/policy/network.json")) == {"rules": allow("allowed.test")}
     finally:

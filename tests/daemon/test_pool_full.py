@@ -54,7 +54,7 @@ def test_a_full_pool_damages_nothing(new_daemon: Callable[..., Daemon]) -> None:
 
     message = refusal(one_more)
     assert ("space" in message or "full" in message) and "internal" not in message, message
-    # Which of the two depends on how fast it was filled.
+    # Which of the two depends on how fast it was filled; test_pool_growth.py has one after the other.
     eventually(lambda: {"pool.low", "pool.full"} & told(api), "the journal says that space runs out", 30)
 
     assert shell(api, "kept", "sha256sum -c sum") == "data: OK\n"

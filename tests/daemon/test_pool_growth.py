@@ -45,6 +45,27 @@ def test_a_pool_grows_while_sprites_run(new_daemon: Callable[..., Daemon]) -> No
         daemon.tool("pool", "grow", "1G")
 
 
+def test_a_pool_that_runs_low_says_so_while_everything_still_works(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon("--pool-size", "1G")
+    api = daemon.api()
+    api.create("one")
+
+    def told() -> list[str]:
+        events = ("pool.low", "pool.full", "pool.recovered")
+        return [event for event in events for _ in logs.events(api, event=event)]
+
+    assert told() == []
+    pool = facts(daemon)
+    # Less than a tenth is left, and more than the fiftieth that is kept for what runs.
+    assert write(api, "one", "filler", (int(pool["available"]) - int(pool["size"]) * 8 // 100) // MIB) == 0
+    eventually(lambda: told() == ["pool.low"], "it is recorded that space runs out, and nothing else", 30)
+    api.create("two")
+    assert shell(api, "two", "echo fine") == "fine\n"
+    shell(api, "one", "rm filler; sync")
+    recovered = ["pool.low", "pool.recovered"]
+    eventually(lambda: told() == recovered, "it is recorded that there is space again", 90, interval=1)
+
+
 def test_a_nearly_full_pool_refuses_what_is_new_and_lets_go(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon("--pool-size", "1G")
     api = daemon.api()

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,14 @@ def cached(daemon: Daemon) -> int:
     return sum(path.stat().st_size for path in (daemon.data_directory / "runtimes/cache").rglob("*_*_*") if path.is_file())
 
 
+def in_memory(daemon: Daemon, name: str) -> float:
+    """How much of a file of the layer the kernel holds, of 1."""
+    (mount,) = Path(f"/proc/{daemon.pid}/root/run/sprited/{daemon.tag}/runtimes").glob("parts@*/mount")
+    command = ["fincore", "--bytes", "--noheadings", "--output", "RES,SIZE", mount / "root/opt/parts" / name]
+    held, size = map(int, subprocess.check_output(command, text=True).split())
+    return min(1, held / size)
+
+
 def read(api: Api, name: str) -> Result:
     return run(api, "far", "sh", "-c", f"cat /opt/parts/{name} >/dev/null")
 
@@ -133,6 +142,10 @@ def test_what_is_used_together_is_fetched_together(far: Daemon) -> None:
     assert run(api, "far", "sh", "-c", "head -c 1 /opt/parts/first").text == "1"
     eventually(lambda: cached(far) - before > 3 * 6_000_000, "the files of that use come", 20)
     assert cached(far) - before < 4 * 6_000_000, "what another use reads came as well"
+    # And from there into the kernel's memory, where a program finds it without asking anybody.
+    for name in ("first", "second", "third"):
+        eventually(lambda name=name: in_memory(far, name) == 1, f"{name} is read ahead", 20)
+    assert in_memory(far, "other") == 0
 
 
 def test_what_cannot_be_read_is_named(far: Daemon, built: tuple[Daemon, str], s3: ObjectStore) -> None:

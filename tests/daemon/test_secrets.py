@@ -22,6 +22,7 @@ from support.logs import events, records, wait_for
 from support.policy import allow, fresh_zone, internet, set_policy  # noqa: F401  (fixtures)
 from support.secure import SecureHosts
 from support.wait import eventually
+from support.wire import Capture
 
 SECRET = "sk-very-secret-0815"
 
@@ -198,7 +199,12 @@ def test_a_host_with_a_bad_certificate_gets_nothing(api: Api, sprite: str, hosts
 def test_a_name_that_turns_private_gets_nothing(api: Api, sprite: str, internet: Internet, target: str) -> None:  # noqa: F811
     give(api, sprite)
     internet.set_zone({"api.test": [["A", target]]})
-    assert ask(api, sprite, "/private").startswith("403 ")
+    with Capture(internet.outer) as wire:
+        assert ask(api, sprite, "/private").startswith("403 ")
+        assert not wire.begun_to(target, wait=0.2), "not a packet of the broker's went there"
+        internet.set_zone({})
+        assert ask(api, sprite, "/public") == "200 hello"
+        assert wire.begun_to(SECURE, 443), "one would have been seen"
 
 
 def test_other_sprites_and_forks_do_not_have_it(api: Api, sprite: str, new_sprite: Callable[[], str], hosts: SecureHosts) -> None:

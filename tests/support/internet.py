@@ -2,6 +2,7 @@
 # Part of sprite-env.
 """An internet of our own in a network namespace: name servers and servers whose logs tell what got through."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,9 +15,13 @@ from typing import Any
 
 ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER = "198.51.100.10", "198.51.100.20", "198.51.100.53", "198.51.100.54"
 PRIVATE, METADATA = "172.31.77.10", "169.254.169.254"
+#: One of each range of private addresses (RFC 1918, RFC 6598), with servers like all others.
+PRIVATES = [PRIVATE, "10.199.77.10", "192.168.77.10", "100.99.77.10"]
 #: For servers with certificates (support/secure.py): one that is trusted, one that is not.
 SECURE, UNTRUSTED = "198.51.100.30", "198.51.100.31"
-ADDRESSES = [ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER, PRIVATE, METADATA, SECURE, UNTRUSTED]
+ADDRESSES = [ALLOWED, DENIED, RESOLVER, OTHER_RESOLVER, *PRIVATES, METADATA, SECURE, UNTRUSTED]
+#: Ports that a test connects to: the usual one, and the one of DNS over TLS, of name servers.
+WEB, DNS_OVER_TLS = 80, 853
 
 #: The zone that the resolver begins with: name to type and value.
 ZONE: dict[str, list[list[str]]] = {
@@ -45,6 +50,7 @@ class Internet:
         self.zone = folder / "zone.json"
         self.log = folder / "seen.jsonl"
         self.process: subprocess.Popen[bytes] | None = None
+        self.begun = 0
 
     def __enter__(self) -> "Internet":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +66,7 @@ class Internet:
     def _enter(self) -> "Internet":
         self.set_zone({})
         self.log.write_text("")
+        self.begin()
         run("ip", "netns", "add", self.namespace)
         run("ip", "link", "add", self.outer, "type", "veth", "peer", "name", self.inner, "netns", self.namespace)
         run("ip", "address", "add", "198.51.100.1/24", "dev", self.outer)
@@ -70,7 +77,7 @@ class Internet:
         run(*inside, "link", "set", self.inner, "up")
         run(*inside, "link", "set", "lo", "up")
         run(*inside, "route", "add", "default", "via", "198.51.100.1")
-        for address in (PRIVATE, METADATA):
+        for address in (*PRIVATES, METADATA):
             run("ip", "route", "add", f"{address}/32", "dev", self.outer, "via", ALLOWED)
         command = ["ip", "netns", "exec", self.namespace, sys.executable, __file__, str(self.zone), str(self.log)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -91,11 +98,24 @@ class Internet:
         temporary.write_text(json.dumps(ZONE | changes))
         os.replace(temporary, self.zone)
 
+    def begin(self) -> None:
+        """From here on only what comes is told: what another test did is none of this one's business."""
+        self.begun = self.log.stat().st_size
+
     def seen(self, kind: str, text: str, wait: float = 0.0) -> list[dict[str, Any]]:
-        """What servers saw of a kind (question, data) that holds a text."""
+        """What servers saw of a kind (question, data, accept) that holds a text."""
         time.sleep(wait)
-        entries = [json.loads(line) for line in self.log.read_text().splitlines()]
+        with self.log.open("rb") as file:
+            file.seek(self.begun)
+            # The last line may be half written.
+            lines = file.read().split(b"\n")[:-1]
+        entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if entry["kind"] == kind and text in entry["text"]]
+
+    def accepted(self, address: str, port: int | None = None, wait: float = 0.0) -> list[dict[str, Any]]:
+        """TCP connections that were made to an address."""
+        found = [entry for entry in self.seen("accept", address, wait) if entry["server"] == address]
+        return [entry for entry in found if port in (None, entry["port"])]
 
 
 def run(*command: str) -> None:
@@ -128,10 +148,13 @@ def serve(zone: Path, log: Path) -> None:
             place += 1 + message[place]
         name = ".".join(labels).lower()
         kind = struct.unpack("!H", message[place + 1 : place + 3])[0]
-        note("question", name, server=server, transport=transport)
+        note("question", name, server=server, transport=transport, type=kind)
         question = message[12 : place + 5]
         names = json.loads(zone.read_text())
-        records = names.get(name) or names.get("*." + name.partition(".")[2], [])
+        # A wildcard stands for names with more than one label in its place, too (RFC 4592).
+        parents = [".".join(labels[count:]).lower() for count in range(1, len(labels))]
+        wildcards = [names[f"*.{one}"] for one in parents if f"*.{one}" in names]
+        records: list[list[str]] = names.get(name) or (wildcards[0] if wildcards else [])
         if server == OTHER_RESOLVER:
             records = [["A", DENIED]]
         answers, owner = [], name
@@ -164,7 +187,8 @@ def serve(zone: Path, log: Path) -> None:
     def streams(address: str, port: int, serve_one: Any) -> None:
         server = socket.create_server((address, port), backlog=64)
         while True:
-            connection, _ = server.accept()
+            connection, peer = server.accept()
+            note("accept", f"{address}:{port}", server=address, port=port, peer=peer[0], peer_port=peer[1])
             threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
 
     def names_over_tcp(address: str) -> Any:
@@ -179,7 +203,8 @@ def serve(zone: Path, log: Path) -> None:
 
     def echo(address: str) -> Any:
         def one(connection: socket.socket) -> None:
-            with connection:
+            # Whoever is cut off, or leaves without a goodbye, is no failure of the server's.
+            with connection, contextlib.suppress(ConnectionError):
                 connection.sendall(f"hello from {address}\n".encode())
                 while data := connection.recv(4096):
                     note("data", data.decode("latin-1"), server=address, transport="tcp")
@@ -203,8 +228,9 @@ def serve(zone: Path, log: Path) -> None:
     for address in (RESOLVER, OTHER_RESOLVER):
         jobs.append((datagrams, (address, 53, lambda m, a=address: resolve(m, a, "udp"))))
         jobs.append((streams, (address, 53, names_over_tcp(address))))
+        jobs.append((streams, (address, DNS_OVER_TLS, echo(address))))
     for address in ADDRESSES:
-        jobs.append((streams, (address, 80, echo(address))))
+        jobs.append((streams, (address, WEB, echo(address))))
         jobs.append((datagrams, (address, 9999, noted(address))))
     jobs.append((streams, (ALLOWED, 443, names_over_http)))
     for target, arguments in jobs:

@@ -102,6 +102,8 @@ package enum GuestGuide {
         - The disk is full: delete something. Checkpoints keep what they hold: `sprite-env checkpoints delete v1` frees it.
           After a restore the full disk is kept for `undo`: `sprite-env checkpoints delete auto-1` lets it go
           (`sprite-env checkpoints list --all` shows its number).
+        - `Disk quota exceeded`, although `df` shows room: this sprite's own limit is reached; make room in the same way. `df`
+          shows what all sprites share, never the limit, which the owner sees from outside.
         - `rm -rf /usr`, a broken libc, no shell any more: `/.sprite/bin/sprite-env restore v1` still works. If not even
           a command can be started, the owner restores from outside: `sprite restore -s NAME v1`.
         - Too many processes: the limit stops a fork bomb; `sprite-env restore v1` ends it.
