@@ -23,7 +23,7 @@ from support.escapes import EPERM, RUNTIMES, Call, Seen, daemon_under, host_fold
 from support.exec import root_shell, run, shell
 from support.wait import eventually
 
-CANNOT_START = b"cannot start the sprite: its sandbox could not be made"
+CANNOT_START = b"on its disk is not a folder, and something has to be mounted there"
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)

@@ -43,6 +43,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 #: What gets out one time in three gets out: these are never tried again.
 _TRIED_ONCE = (
     "test_access.py", "test_bad_frames.py", "test_cli_policy.py", "test_files_hostile.py", "test_isolation.py",
+    "test_isolation_paths.py",
     "test_network.py", "test_network_limits.py", "test_policy.py", "test_policy_bypass.py", "test_secrets.py",
     "test_tls.py",
 )  # fmt: skip
