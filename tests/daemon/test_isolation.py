@@ -301,6 +301,48 @@ def facts(groups: list[Path]) -> dict[Path, str]:
     return {group / name: (group / name).read_text().strip() for group in groups for name in names if (group / name).exists()}
 
 
+def test_btrfs_ioctls(api: Api, sprite: str) -> None:
+    script = """
+import errno, fcntl, os, sys
+numbers = (0x5000940e, 0x50009417, 0x50009418, 0x50009401, 0x5000940f, 0x40089413, 0x9408, 0x40309429, 0xd0009411)
+for place in sys.argv[1:]:
+    os.makedirs(place, exist_ok=True)
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    for number in numbers:
+        given = bytearray(4096)
+        given[8:11] = b"sub"
+        if number in (0x50009417, 0x50009418):
+            given[56:59] = b"sub"
+        try:
+            fcntl.ioctl(folder, number, given)
+            print(place, hex(number), "done")
+        except OSError as error:
+            print(place, hex(number), errno.errorcode[error.errno])
+"""
+    places = ["/", "/home/sprite", "/var/lib/docker", "/var/lib/containers", "/tmp", "/root"]
+    done = run(api, sprite, "sudo", "python3", "-c", script, *places)
+    tried = [line.split() for line in done.text.splitlines()]
+    assert (len(tried), done.code) == (9 * len(places), 0), done
+    # The filter's answer, before the file system is asked, wherever it would have listened.
+    assert {error for _, _, error in tried} == {"EPERM"}, tried
+    assert api.checkpoint(sprite) == "v1", "no nested subvolume is in the way"
+
+
+def test_sys_and_proc_writes(api: Api, sprite: str) -> None:
+    # The control: a file on the disk and one of the asking process's own are found, by the same means.
+    script = r"""
+        touch /srv/control
+        find /proc/sys /sys /proc/irq /proc/bus /proc/fs -type f 2>/dev/null > /tmp/list
+        find /proc -maxdepth 1 -type f >> /tmp/list
+        printf '%s\n' /srv/control /proc/self/comm >> /tmp/list
+        wc -l < /tmp/list
+        perl -ne 'chomp; next unless -f; if (open my $f, "+<", $_) { print "$_\n" } elsif (sysopen my $g, $_, 1) { print "$_\n" }' < /tmp/list
+    """
+    count, *opened = root_shell(api, sprite, script, timeout=60).split()
+    assert int(count) > 500, "the kernel has that many, and they are seen"
+    assert opened == ["/srv/control", "/proc/self/comm"], opened[:20]
+
+
 #: Ends by writing how often it went well, and why no more, into a file that was opened before.
 UNTIL_REFUSED = "import os\nwhy = open('/dev/shm/why', 'w')\nheld = []\ntry:\n while True: {}\nexcept OSError as error:\n"
 UNTIL_REFUSED += " why.write(str(len(held)) + ' ' + error.strerror)\n why.flush()\nimport time; time.sleep(60)"

@@ -9,6 +9,7 @@ attack counts only with the words or the number of the kernel's refusal, and tes
 import json
 import os
 import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -173,18 +174,24 @@ def seen(api: Api, daemon: Daemon, sprite: str) -> Seen:
 
 
 @contextmanager
-def host_folder() -> Iterator[Path]:
-    """A folder of the host with a file `who` that says `host`, at a path that can be made inside as well."""
+def host_folder(*names: str) -> Iterator[Path]:
+    """A folder of the host with a file `who` that says `host`, at a path that can be made inside as well.
+
+    It, and the folders in it by these `names`, can be written by anybody, so by whoever a sprite's root is on the host.
+    """
     # Not in /tmp, where every sprite has a file system of its own in the way.
     folder = Path(tempfile.mkdtemp(prefix="sprite-escape-", dir="/var/tmp"))
     folder.chmod(0o777)
     (folder / "who").write_text("host\n")
     (folder / "who").chmod(0o666)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name).chmod(0o777)
     before = _facts(folder)
     try:
         yield folder
-        after = _facts(folder)
-        assert after == before, (before, after)
+        changed = set(_facts(folder)) ^ set(before)
+        assert not changed, f"the host's folder is not as it was: {sorted(changed, key=str)}"
         for mounts in ("/proc/1/mountinfo", "/proc/self/mountinfo"):
             assert str(folder) not in Path(mounts).read_text(), "nothing is mounted on the host's folder"
     finally:
@@ -195,6 +202,6 @@ def _facts(folder: Path) -> list[tuple[object, ...]]:
     paths = [folder, *sorted(folder.rglob("*"))]
     facts = [(path, path.lstat()) for path in paths]
     return [
-        (path, info.st_mode, info.st_uid, info.st_mtime_ns, info.st_ctime_ns, path.read_bytes() if path.is_file() else b"")
+        (path, info.st_mode, info.st_uid, info.st_mtime_ns, info.st_ctime_ns, path.read_bytes() if stat.S_ISREG(info.st_mode) else b"")
         for path, info in facts
     ]
