@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from support import programs
-from support.api import Api
+from support.api import Api, ApiError
 from support.daemon import Daemon
 from support.escapes import EPERM, RUNTIMES, Call, Seen, daemon_under, host_folder, refused, seen, system_calls
 from support.exec import root_shell, run, shell
+from support.fixtures import fresh_name
 from support.wait import eventually
 
 CANNOT_START = b"on its disk is not a folder, and something has to be mounted there"
@@ -294,6 +296,44 @@ def test_links_in_the_place_of_what_is_mounted_on(api: Api, daemon: Daemon, spri
     assert set(it.mounts()) == usual and uncovered(it) == []
 
 
+@pytest.mark.parametrize("names", [("dev",), ("proc",), ("sys",), ("run", "tmp", ".sprite", "var/lib/docker")], ids=lambda names: names[0])
+def test_an_image_with_links_in_the_place_of_what_is_mounted_on(
+    names: tuple[str, ...], api: Api, daemon: Daemon, tmp_path: Path
+) -> None:
+    image, base, sprite = tmp_path / "image.tar", fresh_name("hostile"), fresh_name("t")
+    with host_folder(*names) as folder:
+        # Where the links lead there are folders in the image too, so that a runtime can follow them.
+        inside = [f"{folder}/{name}".lstrip("/") for name in names]
+        with tarfile.open(image, "w") as tar:
+            for path in ("bin", "etc", "home", "root", "var", "var/tmp", "var/lib", str(folder).lstrip("/"), *inside):
+                tar.addfile(entry(path, tarfile.DIRTYPE))
+            for name in names:
+                tar.addfile(entry(name, tarfile.SYMTYPE, f"{folder}/{name}"))
+            # Any program will do for the shell that a base must have.
+            tar.add(programs.guest(), "bin/sh")
+        try:
+            daemon.import_base(image, name=base)
+        except AssertionError as refusal:
+            # Such an image is nobody's loss.
+            assert "sprited: cannot import image: " in str(refusal)
+            return
+        try:
+            api.create(sprite, base=base)
+            assert run(api, sprite, "/.sprite/bin/sprite-env", "--version").code == 0
+            assert uncovered(seen(api, daemon, sprite)) == []
+        except ApiError as refusal:
+            assert refusal.status == 409, refusal
+        finally:
+            api.call("DELETE", f"/v1/sprites/{sprite}", (204, 404))
+            daemon.tool("base", "remove", base)
+
+
+def entry(path: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(path)
+    made.type, made.mode, made.linkname = kind, 0o755, target
+    return made
+
+
 def test_root_inside_moves_what_is_mounted_on(api: Api, daemon: Daemon, sprite: str) -> None:
     busy = "device or resource busy"
     for path in ("/proc", "/sys", "/dev", "/.sprite", "/tmp", "/run", "/var/lib/docker", "/proc/keys", "/sys/firmware", "/dev/null"):
@@ -378,6 +418,25 @@ def test_device_nodes(api: Api, daemon: Daemon, sprite: str) -> None:
     nodes = {path for kind, _, path in (line.partition(":") for line in kinds) if "special" in kind}
     usual = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console")}
     assert {"/dev/null", "/dev/zero"} <= nodes and {path for path in nodes if "/pts/" not in path} <= usual, nodes
+
+
+def test_device_nodes_in_the_folders_of_the_pool(api: Api, daemon: Daemon, sprite: str) -> None:
+    shell(api, sprite, "true")
+    it, devices = seen(api, daemon, sprite), [("b", *numbers) for numbers in block_devices()[:4]] + [("c", 10, 200)]
+    for name in ("docker", "containers"):
+        nodes_cannot_be_opened(api, sprite, it.disk / "plain" / name, f"/var/lib/{name}", devices)
+
+
+def test_mounts_are_as_restricted_as_they_were_asked_for(api: Api, daemon: Daemon, sprite: str) -> None:
+    shell(api, sprite, "true")
+    it = seen(api, daemon, sprite)
+    asked = {mount["destination"]: set(mount["options"]) for mount in it.configuration["mounts"]}
+    assert {"nosuid", "nodev", "noexec"} <= asked["/proc"] and "ro" in asked["/sys"] and "ro" in asked["/.sprite"]
+    lax = {
+        place: missing for place, options in asked.items()
+        if (missing := (options & {"ro", "nosuid", "nodev", "noexec"}) - it.mounts()[place].options)
+    }  # fmt: skip
+    assert lax == {}
 
 
 def test_mounts(api: Api, daemon: Daemon, sprite: str) -> None:
