@@ -19,11 +19,10 @@ struct BaseFinisher {
 
     func run() throws {
         try removeDeviceNodes()
-        try tree.makeDirectory("/.sprite")
-        for folder in ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/home", "/root", "/var/lib"] {
-            try tree.makeDirectory(folder, mode: folder == "/tmp" ? 0o1777 : 0o755)
-        }
-        for folder in ["/var/lib/docker", "/var/lib/containers"] { try tree.makeDirectory(folder, mode: 0o710) }
+        for folder in ["/.sprite", "/proc", "/sys", "/dev", "/run"] { try tree.makeMountPoint(folder) }
+        try tree.makeMountPoint("/tmp", mode: 0o1777)
+        for folder in ["/etc", "/home", "/root", "/var/lib"] { try tree.makeDirectory(folder) }
+        for folder in ["/var/lib/docker", "/var/lib/containers"] { try tree.makeMountPoint(folder, mode: 0o710) }
         try addUser()
         try addSudo()
         try addPath()

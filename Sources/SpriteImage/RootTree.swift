@@ -84,6 +84,14 @@ struct RootTree: Sendable {
         try system("set mode of \(path)") { fchmodat(parent.number, name, mode, 0) }
     }
 
+    /// Like ``makeDirectory(_:mode:owner:group:)``, but in place of a link too, wherever that leads.
+    ///
+    /// For what is mounted on: an OCI runtime takes the way that the link shows, out of the root too.
+    func makeMountPoint(_ path: String, mode: mode_t = 0o755) throws {
+        if !isFolderItself(path) { remove(path) }
+        try makeDirectory(path, mode: mode)
+    }
+
     func link(_ path: String, to target: String) throws {
         let (parent, name) = try parent(path)
         unlinkat(parent.number, name, 0)

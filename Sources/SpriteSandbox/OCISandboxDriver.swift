@@ -166,6 +166,8 @@ package final class OCISandboxDriver: SandboxDriver {
         guard !entries.withLock({ $0[id] != nil }) else {
             throw SpriteError(.conflict, "cannot start the sprite's sandbox: it runs already")
         }
+        // What an OCI runtime makes in /dev it makes by the host's paths: through a link there, on the host.
+        if let place = obstacle(specification, ["/dev", "/proc", "/sys", "/.sprite"]) { throw cannotMount(place) }
         do {
             let bundle = bundlePath(id)
             if mkdir(bundle, 0o700) < 0 {
@@ -186,22 +188,17 @@ package final class OCISandboxDriver: SandboxDriver {
                 logger.error("cannot clean up a sandbox that did not start", metadata: ["error": "\(error)"])
             }
             if let error = error as? SpriteError { throw error }
-            if let place = obstacle(specification) {
-                throw SpriteError(
-                    .conflict,
-                    "cannot start the sprite: \(place) on its disk is not a folder, and something has to be mounted there "
-                        + "or below; undo what put it there, or restore a checkpoint", cause: error)
-            }
+            let places = ["/tmp", "/run"] + extraMounts(id).map(\.destination)
+            if let place = obstacle(specification, places) { throw cannotMount(place, cause: error) }
             throw SpriteError(
                 .internalError, "cannot start the sprite: its sandbox could not be made", cause: error)
         }
     }
 
-    /// What lies on the disk in place of a folder that is needed, as the sprite names it. Root inside may replace any
-    /// folder; the OCI runtime follows no link out of the root and then fails with an error of its own words.
-    private func obstacle(_ specification: SandboxSpecification) -> String? {
-        let places = ["/proc", "/sys", "/dev", "/tmp", "/run", "/.sprite"]
-        for place in places + extraMounts(specification.id).map(\.destination) {
+    /// What lies on the disk in place of a folder that one of these needs, as the sprite names it. Root inside may replace
+    /// folders, and images bring what they like.
+    private func obstacle(_ specification: SandboxSpecification, _ places: [String]) -> String? {
+        for place in places {
             var path = ""
             for name in place.split(separator: "/") {
                 path += "/\(name)"
@@ -212,6 +209,13 @@ package final class OCISandboxDriver: SandboxDriver {
             }
         }
         return nil
+    }
+
+    private func cannotMount(_ place: String, cause: (any Error)? = nil) -> SpriteError {
+        SpriteError(
+            .conflict,
+            "cannot start the sprite: \(place) on its disk is not a folder, and something has to be mounted there "
+                + "or below; undo what put it there, or restore a checkpoint", cause: cause)
     }
 
     private func writeConfiguration(_ specification: SandboxSpecification, _ bundle: String) throws {

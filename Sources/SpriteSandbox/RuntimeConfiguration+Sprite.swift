@@ -40,8 +40,9 @@ extension RuntimeConfiguration {
             + binds.map {
                 Mount(
                     destination: $0.destination, type: "bind", source: $0.source,
-                    // Writable ones hold images of containers, whose programs may be set-user-ID.
-                    options: ["bind", "nodev"] + ($0.isReadOnly ? ["ro", "nosuid"] : []))
+                    // Writable ones hold images of containers, whose programs may be set-user-ID. crun forgets `nodev`
+                    // on them, but not `rnodev`.
+                    options: ["bind", "nodev"] + ($0.isReadOnly ? ["ro", "nosuid"] : ["rnodev"]))
             }
         let mapping = Mapping(containerID: 0, hostID: UserMapping.hostFirst, size: UserMapping.count)
         linux = Linux(
