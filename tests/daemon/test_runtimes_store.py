@@ -58,12 +58,7 @@ def built(scratch: Path, base: Path) -> Iterator[tuple[Daemon, str]]:
     recipe.write_text(RECIPE + "profile: parts.profile\n")
     second = daemon.tool("runtimes", "build", str(recipe)).split()[1]
     yield daemon, second
-    try:
-        daemon.remove()
-    except BaseException:
-        daemon.abandon()
-        raise
-    daemon.log.unlink()
+    daemon.finish()
 
 
 @pytest.fixture

@@ -42,12 +42,7 @@ def shared_daemon(hosts: SecureHosts, scratch: Path, base: Path) -> Iterator[Dae
     daemon.import_base(base)
     daemon.start()
     yield daemon
-    try:
-        daemon.remove()
-    except BaseException:
-        daemon.abandon()
-        raise
-    daemon.log.unlink()
+    daemon.finish()
 
 
 def give(api: Api, sprite: str, host: str = "api.test", id: str = "main", value: str = SECRET, **fields: Any) -> None:

@@ -143,3 +143,12 @@ class Daemon:
             client.close()
         self.tool("cleanup")
         shutil.rmtree(self.data_directory)
+
+    def finish(self) -> None:
+        """Removes it when its tests are through; where that fails, its log stays."""
+        try:
+            self.remove()
+        except BaseException:
+            self.abandon()
+            raise
+        self.log.unlink()

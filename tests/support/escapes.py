@@ -36,12 +36,7 @@ def daemon_under(runtime: str, scratch: Path, base: Path) -> Iterator[Daemon]:
     daemon.import_base(base)
     daemon.start()
     yield daemon
-    try:
-        daemon.remove()
-    except BaseException:
-        daemon.abandon()
-        raise
-    daemon.log.unlink()
+    daemon.finish()
 
 
 def refused(api: Api, sprite: str, script: str, *words: str) -> None:

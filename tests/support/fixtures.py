@@ -90,12 +90,7 @@ def shared_daemon(scratch: Path, base: Path) -> Iterator[Daemon]:
     daemon.import_base(base)
     daemon.start()
     yield daemon
-    try:
-        daemon.remove()
-    except BaseException:
-        daemon.abandon()
-        raise
-    daemon.log.unlink()
+    daemon.finish()
 
 
 @pytest.fixture

@@ -34,12 +34,7 @@ def shared_daemon(internet: Internet, scratch: Path, base: Path) -> Iterator[Dae
     daemon.import_base(base)
     daemon.start()
     yield daemon
-    try:
-        daemon.remove()
-    except BaseException:
-        daemon.abandon()
-        raise
-    daemon.log.unlink()
+    daemon.finish()
 
 
 @pytest.fixture(autouse=True)
