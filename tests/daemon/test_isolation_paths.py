@@ -264,7 +264,7 @@ def swapped(disk: Path, destination: str, target: str) -> Iterator[None]:
 
 
 #: What the runtime mounts on, and a folder above such. From inside only the last can be moved away.
-DESTINATIONS = ("/proc", "/sys", "/tmp", "/run", "/.sprite", "/var/lib/docker", "/var/lib")
+DESTINATIONS = ("/dev", "/proc", "/sys", "/tmp", "/run", "/.sprite", "/var/lib/docker", "/var/lib")
 
 
 def test_links_in_the_place_of_what_is_mounted_on(api: Api, daemon: Daemon, sprite: str) -> None:
