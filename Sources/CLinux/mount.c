@@ -57,6 +57,27 @@ int clinux_mount(const char *source, const char *target, const char *type, unsig
     return mount(source, target, type, flags, data) < 0 ? -errno : 0;
 }
 
+int clinux_erofs_mount(const char *image, const char *target, const char *const *devices, int count) {
+    int context = (int)syscall(SYS_fsopen, "erofs", FSOPEN_CLOEXEC);
+    if (context < 0) return -errno;
+    int tree = -1;
+    int result = -1;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", image, 0) < 0) goto end;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) goto end;
+    for (int index = 0; index < count; index++)
+        if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "device", devices[index], 0) < 0) goto end;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) goto end;
+    tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
+                        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (tree < 0) goto end;
+    result = (int)syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+end:
+    if (result < 0) result = -errno;
+    if (tree >= 0) close(tree);
+    close(context);
+    return result;
+}
+
 int clinux_detach_mount(const char *path) {
     return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
 }

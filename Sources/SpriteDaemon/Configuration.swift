@@ -3,6 +3,7 @@
 
 import FoundationEssentials
 import SpriteDomain
+import SpriteRuntimes
 import SpriteJournal
 import SpriteServer
 
@@ -10,7 +11,7 @@ import SpriteServer
 ///
 /// JSON: `{"listen": "127.0.0.1:7780", "pool_size": "50G", "runtime": "crun", "guest_binary": "/path/sprite-env",
 /// "subnet": "10.77.0.0/20", "default_base": "debian-bookworm", "log_level": "info",
-/// "inside_users": "root,sprite", "runtimes_cache": "4G", "name_servers": "192.0.2.53",
+/// "inside_users": "root,sprite", "runtimes_cache": "4G", "runtimes_names": "kernel", "name_servers": "192.0.2.53",
 /// "open_networks": "10.1.0.0/16", "credential_broker": "on", "broker_upstream_ca": "/path/ca.pem", "journal_age": "30d", "journal_size": "4G", "journal_size_per_sprite": "1G",
 /// "journal_output": "on", "journal_rate": "64M", "journal_rate_per_session": "32M"}`.
 /// Unknown keys are refused, so that a misspelt setting does not go unnoticed.
@@ -24,6 +25,8 @@ struct Configuration: Sendable {
     var logLevel: String?
     var insideUsers: String?
     var runtimesCache: String?
+    /// `kernel` or `juicefs`.
+    var runtimesNames: String?
     /// IPv4 addresses, separated by commas.
     var nameServers: String?
     /// Private networks that sprites may use, separated by commas.
@@ -56,7 +59,8 @@ struct Configuration: Sendable {
     static let keys: [String: any WritableKeyPath<Configuration, String?> & Sendable] = [
         "listen": \.listen, "pool_size": \.poolSize, "runtime": \.runtime, "guest_binary": \.guestBinary,
         "subnet": \.subnet, "default_base": \.defaultBase, "log_level": \.logLevel, "inside_users": \.insideUsers,
-        "runtimes_cache": \.runtimesCache, "name_servers": \.nameServers, "open_networks": \.openNetworks,
+        "runtimes_cache": \.runtimesCache, "runtimes_names": \.runtimesNames, "name_servers": \.nameServers,
+        "open_networks": \.openNetworks,
         "credential_broker": \.credentialBroker, "broker_upstream_ca": \.brokerUpstreamCertificates,
         "journal_age": \.journalAge, "journal_size": \.journalSize, "journal_size_per_sprite": \.journalSizePerSprite,
         "journal_output": \.journalOutput, "journal_rate": \.journalRate,
@@ -162,6 +166,14 @@ func seconds(_ text: String) throws -> Duration {
         throw SpriteError(.invalidRequest, "cannot read '\(text)': write seconds, 0.1 to 86400, or off")
     }
     return .milliseconds(Int64(number * 1000))
+}
+
+/// Who looks names up in mounted layers: `kernel` or `juicefs`.
+func namesLookup(_ text: String) throws -> NamesLookup {
+    guard let lookup = NamesLookup(rawValue: text) else {
+        throw SpriteError(.invalidRequest, "cannot read runtimes_names '\(text)': write kernel or juicefs")
+    }
+    return lookup
 }
 
 /// Reads `20G`, `512M`, `4096` (bytes), with powers of 1024.

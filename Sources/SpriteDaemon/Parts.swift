@@ -58,7 +58,8 @@ struct Parts: Sendable {
             firstHostUser: UserMapping.hostFirst, logger: logger)
         let runtimes = RuntimesMounts(
             store: try LayerStore(dataDirectory: names.dataDirectory), runDirectory: names.runDirectory,
-            cacheBytes: try settings.runtimesCache.map(byteCount), logger: logger)
+            cacheBytes: try settings.runtimesCache.map(byteCount),
+            lookup: try settings.runtimesNames.map(namesLookup) ?? .kernel, logger: logger)
         let catalog = BaseCatalog(store: pool, logger: logger)
         let drivers = Drivers(
             registry: registry, storage: pool, trees: pool, sandboxes: sandboxes, network: network,

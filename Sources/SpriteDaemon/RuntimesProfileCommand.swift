@@ -91,11 +91,12 @@ struct RuntimesFetchAhead: ParsableCommand {
 
     @Option var metadata: String
     @Option var mount: String
+    @Option var layout: String
     @Argument var profile: String
 
     func run() throws {
         Prefetcher.endWithDaemon()
-        try Prefetcher(profile: profile, metadata: metadata, mount: mount)?.listen()
+        try Prefetcher(profile: profile, metadata: metadata, mount: mount, layout: layout)?.listen()
         // The last objects are still on their way; the daemon ends this process.
         while true { pause() }
     }

@@ -44,6 +44,10 @@ struct ServeCommand: AsyncParsableCommand {
     var defaultBase: String?
     @Option(name: .customLong("runtimes-cache"), help: "What runtimes may keep on this host's disk. (default: 4G)")
     var runtimesCache: String?
+    @Option(
+        name: .customLong("runtimes-names"),
+        help: "Who looks up names in runtimes: kernel (EROFS, if it can), or juicefs. (default: kernel)")
+    var runtimesNames: String?
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning or error. (default: info)")
     var logLevel: String?
 
@@ -165,6 +169,7 @@ struct ServeCommand: AsyncParsableCommand {
         settings.subnet = subnet ?? settings.subnet
         settings.defaultBase = defaultBase ?? settings.defaultBase
         settings.runtimesCache = runtimesCache ?? settings.runtimesCache
+        settings.runtimesNames = runtimesNames ?? settings.runtimesNames
         settings.logLevel = logLevel ?? settings.logLevel
         settings.insideUsers = insideUsers ?? settings.insideUsers
         settings.rateLimit = rateLimit ?? settings.rateLimit

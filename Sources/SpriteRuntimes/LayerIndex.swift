@@ -55,8 +55,7 @@ struct LayerIndex {
         }
         var result: [(block: Block, offset: Int)] = []
         for record in records {
-            for place in stride(from: 0, to: record.bytes.count - 23, by: 24) {
-                let piece = Piece(record.bytes[place..<place + 24])
+            for piece in Piece.all(in: record.bytes) {
                 let offset = record.index * ObjectWriter.chunkBytes + piece.offset
                 for range in ranges.intersection(RangeSet(offset..<offset + piece.count)).ranges {
                     let (first, last) = (range.lowerBound - offset, range.upperBound - 1 - offset)
@@ -72,22 +71,46 @@ struct LayerIndex {
     }
 
     /// A part of 64 MiB of a file, as JuiceFS writes it down.
-    private struct Piece {
+    struct Piece {
         /// Where in those 64 MiB it begins.
         var offset: Int
         var slice: UInt64
+        var sliceBytes: Int
         /// Where in the slice it begins.
         var start: Int
         var count: Int
 
+        static let recordBytes = 24
+
+        /// - Parameter record: The pieces of 64 MiB.
+        static func all(in record: [UInt8]) -> [Piece] {
+            stride(from: 0, through: record.count - recordBytes, by: recordBytes).map { Piece(record[$0...]) }
+        }
+
         /// - Parameter bytes: Big endian: place, number of the slice, its size, where in it, how much.
-        init(_ bytes: ArraySlice<UInt8>) {
+        private init(_ bytes: ArraySlice<UInt8>) {
             func number(_ range: Range<Int>) -> UInt64 {
                 bytes[bytes.startIndex + range.lowerBound..<bytes.startIndex + range.upperBound]
                     .reduce(0) { $0 << 8 | UInt64($1) }
             }
-            (offset, slice) = (Int(number(0..<4)), number(4..<12))
+            (offset, slice, sliceBytes) = (Int(number(0..<4)), number(4..<12), Int(number(12..<16)))
             (start, count) = (Int(number(16..<20)), Int(number(20..<24)))
+        }
+
+        init(offset: Int, slice: UInt64, sliceBytes: Int, start: Int, count: Int) {
+            (self.offset, self.slice, self.sliceBytes) = (offset, slice, sliceBytes)
+            (self.start, self.count) = (start, count)
+        }
+
+        var record: [UInt8] {
+            var result: [UInt8] = []
+            func put(_ number: some FixedWidthInteger) {
+                withUnsafeBytes(of: number.bigEndian) { result += $0 }
+            }
+            put(UInt32(offset))
+            put(slice)
+            for number in [sliceBytes, start, count] { put(UInt32(number)) }
+            return result
         }
     }
 

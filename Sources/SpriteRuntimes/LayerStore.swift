@@ -22,13 +22,15 @@ package struct LayerStore: Sendable {
     var chunks: String { "\(address.path)/chunks" }
     /// What comes from elsewhere is kept here, decompressed.
     var cache: String { "\(folder)/cache" }
+    /// What the kernel reads of mounted layers.
+    var mounted: String { "\(folder)/mounted" }
     private var chosen: String { "\(folder)/use" }
 
     func path(_ id: RuntimesVersion) -> String { "\(layers)/\(id.name)/\(id.version)" }
 
     /// Only root: objects hold what will be programs of every sprite.
     func prepare() throws {
-        for path in [folder, address.path, layers, chunks, cache, chosen] { try makeFolder(path) }
+        for path in [folder, address.path, layers, chunks, cache, mounted, chosen] { try makeFolder(path) }
     }
 
     // MARK: Versions

@@ -9,7 +9,7 @@ import SpriteSystem
 final class PrefetchProcess: Sendable {
     private let lifeline: Descriptor
 
-    init(profile: String, metadata: String, mount: String) throws {
+    init(profile: String, metadata: String, mount: String, layout: String) throws {
         var ends: [Int32] = [-1, -1]
         try checked(clinux_pipe(&ends, 0), "pipe")
         let input = Descriptor(owning: ends[0])
@@ -17,7 +17,10 @@ final class PrefetchProcess: Sendable {
         let null = try Descriptor.open("/dev/null", O_WRONLY)
         var request = SpawnRequest(
             paths: ["/proc/self/exe"],
-            arguments: ["sprited", "runtimes", "fetch-ahead", "--metadata", metadata, "--mount", mount, profile],
+            arguments: [
+                "sprited", "runtimes", "fetch-ahead", "--metadata", metadata, "--mount", mount, "--layout", layout,
+                profile,
+            ],
             environment: JuiceFS.environment(), directory: "/",
             descriptors: [input.number, null.number, null.number])
         request.newSession = true

@@ -15,19 +15,25 @@ import Synchronization
 /// Runs in a process of its own: who waits for a file of a mount cannot be ended before it is answered, and the daemon,
 /// which holds the mount's descriptor, would then wait for itself.
 package final class Prefetcher {
+    /// Something of a file that uses read.
     private struct Part {
-        var path: String
+        var inode: Int64
         var ranges: RangeSet<Int>
     }
 
     private let mount: String
     private let index: LayerIndex
+    /// Where files lie in those that JuiceFS serves, if it serves nothing but content.
+    private let layout: ContentLayout?
     /// For each use its files, in the order of their first use.
-    private let uses: [[(inode: Int64, path: String)]]
+    private let uses: [[Int64]]
+    private var paths: [Int64: String] = [:]
     /// Which uses read the file, and what of it.
     private var readers: [Int64: [Int: RangeSet<Int>]] = [:]
     private var blocks: Set<LayerIndex.Block> = []
     private var fetched: [Int64: RangeSet<Int>] = [:]
+    /// Where what was read last of each file of content ends.
+    private var readEnds: [Int64: Int64] = [:]
 
     /// How many objects are fetched at once: more fill the way to the store, not shorten it.
     private static let fetchers = 8
@@ -35,17 +41,19 @@ package final class Prefetcher {
     private static let fillers = 3
 
     /// - Parameters:
-    ///   - mount: Where the file system is mounted, above the layer's root.
+    ///   - mount: Where JuiceFS is mounted, above the layer's root or with its content.
+    ///   - layout: The file that says where in that content a file lies, if it is there.
     /// - Returns: Nil if the profile has nothing that is in this layer.
-    package init?(profile path: String, metadata: String, mount: String) throws {
+    package init?(profile path: String, metadata: String, mount: String, layout: String) throws {
         let profile = RuntimesProfile(text: try readSmallFile(path, bytesMax: 4 << 20))
         let index = try LayerIndex(metadata)
-        var uses: [[(inode: Int64, path: String)]] = []
+        var uses: [[Int64]] = []
         for group in profile.groups {
-            var files: [(inode: Int64, path: String)] = []
+            var files: [Int64] = []
             for file in group {
                 guard let inode = try index.inode(file.path) else { continue }
-                files.append((inode, file.path))
+                files.append(inode)
+                paths[inode] = file.path
                 let content = RangeSet(0..<(try index.size(inode)))
                 readers[inode, default: [:]][uses.count, default: RangeSet()].formUnion(
                     file.ranges.intersection(content))
@@ -54,6 +62,7 @@ package final class Prefetcher {
         }
         guard !readers.isEmpty else { return nil }
         (self.mount, self.index, self.uses) = (mount, index, uses)
+        self.layout = try ContentLayout(file: layout)
     }
 
     /// Returns when everything was fetched once, or JuiceFS ended.
@@ -62,9 +71,10 @@ package final class Prefetcher {
         var waiting = triggers()
         while !waiting.isEmpty, let accesses = try? log.next() {
             for access in accesses {
-                guard let users = users(of: access), waiting.contains(users), !isRecorded() else { continue }
-                waiting.remove(users)
-                fetch(common(to: users))
+                for users in users(of: access) where waiting.contains(users) && !isRecorded() {
+                    waiting.remove(users)
+                    fetch(common(to: users))
+                }
             }
         }
     }
@@ -83,15 +93,24 @@ package final class Prefetcher {
     }
 
     /// Which uses do that: an opened file tells less of them apart than what of it is read.
-    private func users(of access: AccessLog.Access) -> Set<Int>? {
+    private func users(of access: AccessLog.Access) -> [Set<Int>] {
         switch access {
-        case .open(let inode): return readers[inode].map { Set($0.keys) }
-        case .read(let inode, let offset, _):
-            let place = Int(offset)
-            let users = readers[inode].map { Set($0.filter { $0.value.contains(place) }.keys) }
-            // The kernel reads more than was asked for: what one use alone read beside the others says little.
-            return users.flatMap { $0.count > 1 ? $0 : nil }
+        case .open(let inode): return readers[inode].map { [Set($0.keys)] } ?? []
+        case .read(let inode, let offset, let count):
+            guard let layout else { return users(reading: inode, Int(offset)) }
+            // What goes on where the last one ended may be what the kernel reads on its own.
+            let isNew = readEnds.updateValue(offset + count, forKey: inode) != offset
+            guard let file = layout.file(in: inode, at: offset) else { return [] }
+            // Nobody sees a file being opened; what is read of it first says as much.
+            let opening = isNew ? readers[file.inode].map { [Set($0.keys)] } ?? [] : []
+            return opening + users(reading: file.inode, Int(offset) - file.start)
         }
+    }
+
+    /// The kernel reads more than was asked for: what one use alone read beside the others says little.
+    private func users(reading inode: Int64, _ place: Int) -> [Set<Int>] {
+        let users = readers[inode].map { Set($0.filter { $0.value.contains(place) }.keys) } ?? []
+        return users.count > 1 ? [users] : []
     }
 
     /// Whether somebody writes down what is read: then nothing is read but what programs ask for.
@@ -101,15 +120,15 @@ package final class Prefetcher {
     }
 
     /// What all these uses read and nothing has fetched yet, in the order in which one of them reads it.
-    private func common(to users: Set<Int>) -> [(inode: Int64, part: Part)] {
+    private func common(to users: Set<Int>) -> [Part] {
         guard let first = users.min() else { return [] }
-        var result: [(inode: Int64, part: Part)] = []
-        for (inode, path) in uses[first] {
+        var result: [Part] = []
+        for inode in uses[first] {
             guard let ranges = readers[inode], var shared = ranges[first] else { continue }
             for user in users { shared.formIntersection(ranges[user] ?? RangeSet()) }
             shared.subtract(fetched[inode] ?? RangeSet())
             fetched[inode, default: RangeSet()].formUnion(shared)
-            if !shared.isEmpty { result.append((inode, Part(path: path, ranges: shared))) }
+            if !shared.isEmpty { result.append(Part(inode: inode, ranges: shared)) }
         }
         return result
     }
@@ -126,23 +145,33 @@ package final class Prefetcher {
     /// Has the objects brought into JuiceFS's cache, many at once, and their parts from there into the kernel's.
     ///
     /// A program waits for each part that it asks for; in large pieces, one after the other, they come in a third of the time.
-    private func fetch(_ parts: [(inode: Int64, part: Part)]) {
+    private func fetch(_ parts: [Part]) {
         var objects: [Piece] = []
-        var pieces: [Piece] = []
-        for (inode, part) in parts {
-            for (block, offset) in (try? index.blocks(inode, part.ranges)) ?? [] where blocks.insert(block).inserted {
-                objects.append(Piece(path: part.path, range: offset..<offset + 1))
+        var wanted: [Piece] = []
+        for part in parts {
+            guard let (path, start) = place(of: part.inode) else { continue }
+            for (block, offset) in (try? index.blocks(part.inode, part.ranges)) ?? []
+            where blocks.insert(block).inserted {
+                objects.append(Piece(path: path, range: start + offset..<start + offset + 1))
             }
             for range in part.ranges.ranges {
-                for start in stride(from: range.lowerBound, to: range.upperBound, by: Piece.bytesMax) {
-                    pieces.append(
-                        Piece(path: part.path, range: start..<min(start + Piece.bytesMax, range.upperBound)))
+                let range = start + range.lowerBound..<start + range.upperBound
+                // Small files that lie beside each other are read as one.
+                if let last = wanted.last, last.path == path, last.touches(range) {
+                    wanted[wanted.count - 1].range = last.range.lowerBound..<range.upperBound
+                } else {
+                    wanted.append(Piece(path: path, range: range))
                 }
             }
         }
-        let mount = mount
-        work(objects, threads: Self.fetchers) { $0.fetch(below: mount) }
-        work(pieces, threads: Self.fillers) { $0.fill(below: mount) }
+        work(objects, threads: Self.fetchers) { $0.fetch() }
+        work(wanted.flatMap(\.cut), threads: Self.fillers) { $0.fill() }
+    }
+
+    /// The file that has its content, and where in that it begins.
+    private func place(of inode: Int64) -> (path: String, start: Int)? {
+        guard let layout else { return paths[inode].map { ("\(mount)/root\($0)", 0) } }
+        return layout[inode].map { ("\(mount)/\(ContentLayout.name($0.part))", $0.start) }
     }
 
     private func work(_ pieces: [Piece], threads: Int, _ body: @escaping @Sendable (Piece) -> Void) {
@@ -166,17 +195,28 @@ private struct Piece: Sendable {
     var path: String
     var range: Range<Int>
 
-    static let bytesMax = 1 << 20
+    private static let bytesMax = 1 << 20
     /// What the kernel reads at once; more it leaves out.
     private static let requestBytes = 256 << 10
 
-    private func open(below mount: String) -> Descriptor? {
-        try? Descriptor.open("\(mount)/root\(path)", O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    /// Whether the kernel would read both as one.
+    func touches(_ next: Range<Int>) -> Bool {
+        let gap = next.lowerBound - range.upperBound
+        return (0..<ErofsImage.blockBytes).contains(gap)
     }
 
+    /// The same in pieces that several can read at once.
+    var cut: [Piece] {
+        stride(from: range.lowerBound, to: range.upperBound, by: Self.bytesMax).map {
+            Piece(path: path, range: $0..<min($0 + Self.bytesMax, range.upperBound))
+        }
+    }
+
+    private func open() -> Descriptor? { try? Descriptor.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) }
+
     /// One byte brings the whole object into the cache.
-    func fetch(below mount: String) {
-        guard let file = open(below: mount) else { return }
+    func fetch() {
+        guard let file = open() else { return }
         posix_fadvise(file.number, 0, 0, POSIX_FADV_RANDOM)
         var byte: UInt8 = 0
         _ = pread(file.number, &byte, 1, off_t(range.lowerBound))
@@ -184,8 +224,10 @@ private struct Piece: Sendable {
 
     /// Returns when the kernel has it. Reading would follow the marks that the program's own reading left, and with them
     /// fetch what nobody uses: advice does not, nor does a mapping that is said to be used in leaps.
-    func fill(below mount: String) {
-        guard let file = open(below: mount) else { return }
+    func fill() {
+        guard let file = open() else { return }
+        // A mapping begins with a page.
+        let range = range.lowerBound / ErofsImage.blockBytes * ErofsImage.blockBytes..<range.upperBound
         // Doubles what one request may be.
         posix_fadvise(file.number, 0, 0, POSIX_FADV_SEQUENTIAL)
         for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.requestBytes) {

@@ -10,6 +10,7 @@ import Synchronization
 package struct ProfileRecorder: Sendable {
     private let mount: String
     private let files: [Int64: (path: String, size: Int64)]
+    private let layout: ContentLayout?
 
     /// - Parameter runDirectory: Of the daemon that has the layer mounted.
     package init(_ id: RuntimesVersion, store: LayerStore, runDirectory: String) throws {
@@ -20,6 +21,7 @@ package struct ProfileRecorder: Sendable {
         // The daemon's mounts are in a namespace of its own, in which JuiceFS is as well.
         mount = "/proc/\(process.processID)/root\(folder)/mount"
         files = try LayerIndex("\(store.path(id))/meta.db").files()
+        layout = try ContentLayout(file: LayerNames.layoutPath(folder))
     }
 
     /// - Returns: The files that were read while `body` ran, and what of them, in the order of their first use.
@@ -30,6 +32,9 @@ package struct ProfileRecorder: Sendable {
         let mark = try Descriptor.open(Self.mark(mount), O_RDWR | O_CREAT)
         try system("lock \(Self.mark(mount))") { flock(mark.number, LOCK_EX) }
         defer { withExtendedLifetime(mark) {} }
+        // No byte more than was asked for: what lies behind it may belong to another file.
+        if layout != nil { try LayerNames.setReadAhead(of: mount, kib: 0) }
+        defer { if layout != nil { try? LayerNames.setReadAhead(of: mount) } }
         // What the kernel keeps of files is read without anybody's knowing.
         try writeSmallFile("/proc/sys/vm/drop_caches", "1\n", flags: O_WRONLY)
         let ended = Ended()
@@ -59,11 +64,7 @@ package struct ProfileRecorder: Sendable {
         var order: [Int64] = []
         var ranges: [Int64: RangeSet<Int>] = [:]
         for access in accesses {
-            let (inode, first, last): (Int64, Int64, Int64) =
-                switch access {
-                case .open(let inode): (inode, 0, -1)
-                case .read(let inode, let offset, let count): (inode, offset, offset + count - 1)
-                }
+            let (inode, first, last) = place(of: access)
             guard let file = files[inode] else { continue }
             if ranges[inode] == nil {
                 order.append(inode)
@@ -79,6 +80,18 @@ package struct ProfileRecorder: Sendable {
             if used.isEmpty || size <= ObjectWriter.smallBytesMax { return RuntimesProfile.File(path: path) }
             return RuntimesProfile.File(path: path, ranges: used)
         }
+    }
+
+    /// The file, and its first and last byte; of what was only opened none.
+    private func place(of access: AccessLog.Access) -> (inode: Int64, first: Int64, last: Int64) {
+        guard case .read(let inode, let offset, let count) = access else {
+            if case .open(let inode) = access, layout == nil { return (inode, 0, -1) }
+            return (-1, 0, -1)
+        }
+        guard let layout else { return (inode, offset, offset + count - 1) }
+        guard let file = layout.file(in: inode, at: offset) else { return (-1, 0, -1) }
+        let first = offset - Int64(file.start)
+        return (file.inode, first, first + count - 1)
     }
 }
 

@@ -14,6 +14,8 @@ import SpriteSystem
 /// sprites on it are stopped, to start again on a new one when they are used.
 package actor RuntimesMounts: RuntimesDriver {
     private final class Mounted {
+        /// Where the layer's root is.
+        let root: String
         let keeper: FuseKeeper
         let process: ProcessMark
         var lastUse = ContinuousClock.now
@@ -22,7 +24,13 @@ package actor RuntimesMounts: RuntimesDriver {
         var heard: off_t = 0
         /// What of it was reported lately.
         var faults: [LayerFault: ContinuousClock.Instant] = [:]
-        init(keeper: FuseKeeper, process: ProcessMark) {
+        let started = ContinuousClock.now
+        /// When this JuiceFS first gave up reading something.
+        var firstFault: ContinuousClock.Instant?
+        /// How long it is then left as it is.
+        var patience = patienceMin
+        init(root: String, keeper: FuseKeeper, process: ProcessMark) {
+            self.root = root
             self.keeper = keeper
             self.process = process
         }
@@ -31,6 +39,7 @@ package actor RuntimesMounts: RuntimesDriver {
     private let store: LayerStore
     private let runDirectory: String
     private let cacheMiB: Int
+    private let lookup: NamesLookup
     private let logger: Logger
     private var mounted: [RuntimesVersion: Mounted] = [:]
     /// Mounts under way: whoever asks meanwhile waits for the same one.
@@ -40,9 +49,14 @@ package actor RuntimesMounts: RuntimesDriver {
     private static let startSeconds = 30
     /// JuiceFS reports every failed request; more than this of it helps nobody.
     private static let logBytesMax: off_t = 4 << 20
+    private static let (patienceMin, patienceMax) = (Duration.seconds(1), Duration.seconds(30))
 
-    package init(store: LayerStore, runDirectory: String, cacheBytes: UInt64?, logger: Logger) {
+    /// - Parameter lookup: Who knows the names of files.
+    package init(
+        store: LayerStore, runDirectory: String, cacheBytes: UInt64?, lookup: NamesLookup = .kernel, logger: Logger
+    ) {
         self.store = store
+        self.lookup = lookup
         self.runDirectory = "\(runDirectory)/runtimes"
         cacheMiB = Int(clamping: (cacheBytes ?? 4 << 30) >> 20)
         self.logger = logger
@@ -50,6 +64,10 @@ package actor RuntimesMounts: RuntimesDriver {
 
     private func folder(_ id: RuntimesVersion) -> String { "\(runDirectory)/\(id)" }
     private func target(_ id: RuntimesVersion) -> String { "\(folder(id))/mount" }
+    /// Where the kernel has the names, if it has them.
+    private func namesTarget(_ id: RuntimesVersion) -> String { "\(folder(id))/names" }
+    /// On the disk: the kernel reads no image that lies in memory.
+    private func image(_ id: RuntimesVersion) -> String { "\(store.folder)/mounted/\(id).erofs" }
 
     // MARK: Choosing
 
@@ -98,7 +116,7 @@ package actor RuntimesMounts: RuntimesDriver {
     private func mount(_ id: RuntimesVersion) async throws -> String {
         if let known = mounted[id] {
             known.lastUse = .now
-            return "\(target(id))/root"
+            return known.root
         }
         if let task = starting[id] { return try await task.value }
         let task = Task { try await self.start(id) }
@@ -112,7 +130,8 @@ package actor RuntimesMounts: RuntimesDriver {
     private func start(_ id: RuntimesVersion) async throws -> String {
         let info = try store.info(id)
         let (store, runDirectory, folder, target) = (store, runDirectory, folder(id), target(id))
-        let keeper = try await blocking {
+        let (namesTarget, image, lookup) = (namesTarget(id), image(id), lookup)
+        let (keeper, root) = try await blocking {
             try store.prepare()
             let metadata = "\(store.path(id))/meta.db"
             guard try checksum(metadata) == info.metadataChecksum else {
@@ -121,11 +140,19 @@ package actor RuntimesMounts: RuntimesDriver {
                     "cannot mount runtimes \(id): \(metadata) is damaged; build or pull the layer again")
             }
             for path in [runDirectory, folder, target] { try makeFolder(path) }
-            clinux_detach_mount(target)
-            try MetadataWriter.prepare(metadata, to: "\(folder)/meta.db", store: info.store ?? store.address)
-            try MetadataWriter.index("\(folder)/meta.db", in: folder)
+            for path in [namesTarget, target] { clinux_detach_mount(path) }
+            let address = info.store ?? store.address
+            var root = "\(target)/root"
+            if lookup == .kernel, LayerNames.isSupported(in: store.mounted) {
+                try makeFolder(namesTarget)
+                try LayerNames.split(metadata, image: image, folder: folder, store: address)
+                root = namesTarget
+            } else {
+                try MetadataWriter.prepare(metadata, to: "\(folder)/meta.db", store: address)
+                try MetadataWriter.index("\(folder)/meta.db", in: folder)
+            }
             FaultPoint.layerIndexed.reached()
-            return try FuseKeeper(path: "\(folder)/keeper.sock")
+            return (try FuseKeeper(path: "\(folder)/keeper.sock"), root)
         }
         do {
             let process = try launch(id)
@@ -136,8 +163,10 @@ package actor RuntimesMounts: RuntimesDriver {
             }
             defer { guardian.cancel() }
             let deadline = ContinuousClock.now + .seconds(Self.startSeconds)
-            // JuiceFS hands the descriptor over once the kernel has spoken to it, and is ready when the root is there.
-            while try await blocking({ keeper.descriptor == nil || access("\(target)/root", F_OK) != 0 }) {
+            // JuiceFS hands the descriptor over once the kernel has spoken to it, and is ready when its files are there.
+            let content = root == namesTarget ? try LayerNames.content(folder: folder, mount: target) : []
+            let last = content.last ?? (root == namesTarget ? target : root)
+            while try await blocking({ keeper.descriptor == nil || access(last, F_OK) != 0 }) {
                 guard process.isRunning, ContinuousClock.now < deadline else {
                     process.kill()
                     throw SpriteError(
@@ -146,15 +175,16 @@ package actor RuntimesMounts: RuntimesDriver {
                 try await Task.sleep(for: .milliseconds(20))
             }
             FaultPoint.layerServed.reached()
-            mounted[id] = Mounted(keeper: keeper, process: process)
+            if root == namesTarget { try await blocking { try LayerNames.mount(image, at: root, content: content) } }
+            mounted[id] = Mounted(root: root, keeper: keeper, process: process)
             await prefetch(id)
             watch(id, process)
             FaultPoint.layerMounted.reached()
             logger.notice("runtimes mounted", metadata: ["runtimes": "\(id)", "process": "\(process.processID)"])
-            return "\(target)/root"
+            return root
         } catch {
             keeper.end()
-            clinux_detach_mount(target)
+            for path in [namesTarget, target] { clinux_detach_mount(path) }
             throw error
         }
     }
@@ -166,7 +196,7 @@ package actor RuntimesMounts: RuntimesDriver {
         let log = try Descriptor.open("\(folder)/log", O_WRONLY | O_CREAT | O_APPEND)
         // Where it says that it has none, the kernel asks once, not at each lookup.
         let attributes = try LayerIndex("\(folder)/meta.db").hasAttributes() ? ["--enable-xattr"] : []
-        // A mount that an earlier version of the daemon made has no index.
+        // For one file no index is needed.
         let index = MetadataWriter.indexPath(folder)
         let address = access(index, F_OK) == 0 ? "badger://\(index)" : "sqlite3://\(folder)/meta.db"
         var request = SpawnRequest(
@@ -207,11 +237,11 @@ package actor RuntimesMounts: RuntimesDriver {
     /// Fetches ahead what the layer's profile says, if it has one; without it everything works as well, later.
     private func prefetch(_ id: RuntimesVersion) async {
         let (profile, metadata) = ("\(store.path(id))/profile", "\(store.path(id))/meta.db")
-        let mount = target(id)
+        let (mount, layout) = (target(id), LayerNames.layoutPath(folder(id)))
         guard access(profile, R_OK) == 0 else { return }
         do {
             let process = try await blocking {
-                try PrefetchProcess(profile: profile, metadata: metadata, mount: mount)
+                try PrefetchProcess(profile: profile, metadata: metadata, mount: mount, layout: layout)
             }
             mounted[id]?.prefetcher = process
         } catch {
@@ -238,8 +268,8 @@ package actor RuntimesMounts: RuntimesDriver {
         while mounted[id] === entry {
             do {
                 let next = try launch(id)
-                let replacement = Mounted(keeper: entry.keeper, process: next)
-                replacement.lastUse = entry.lastUse
+                let replacement = Mounted(root: entry.root, keeper: entry.keeper, process: next)
+                (replacement.lastUse, replacement.patience) = (entry.lastUse, entry.patience)
                 (replacement.heard, replacement.faults) = (entry.heard, entry.faults)
                 mounted[id] = replacement
                 await prefetch(id)
@@ -263,29 +293,38 @@ package actor RuntimesMounts: RuntimesDriver {
         for name in names(runDirectory) {
             guard let id = try? RuntimesVersion(name) else { continue }
             do {
-                clinux_detach_mount(target(id))
+                for path in [namesTarget(id), target(id)] { clinux_detach_mount(path) }
                 guard let text = try? readSmallFile("\(folder(id))/process"), let process = ProcessMark(text: text)
                 else {
                     ProcessMark.killUnrecorded(keeperSetting(id))
                     throw SystemError(ESRCH, "find JuiceFS")
                 }
                 let keeper = try FuseKeeper(path: "\(folder(id))/keeper.sock")
+                var root = "\(target(id))/root"
                 do {
                     try keeper.adopt(from: process.processID)
                     guard let descriptor = keeper.descriptor else { throw SystemError(EBADF, "take over the mount") }
                     // This daemon has a mount namespace of its own; the superblock is the one that sprites see.
                     try checked(
                         clinux_fuse_mount(descriptor.number, "JuiceFS:\(id)", target(id)), "mount \(target(id))")
+                    // That of the names is another one, of the same files.
+                    if access(namesTarget(id), F_OK) == 0 {
+                        root = namesTarget(id)
+                        let image = image(id)
+                        let content = try LayerNames.content(folder: folder(id), mount: target(id))
+                        try await blocking { [root] in try LayerNames.mount(image, at: root, content: content) }
+                    }
                 } catch {
                     keeper.end()
                     process.kill()
                     throw error
                 }
-                mounted[id] = Mounted(keeper: keeper, process: process)
+                mounted[id] = Mounted(root: root, keeper: keeper, process: process)
                 await prefetch(id)
                 watch(id, process)
             } catch {
                 logger.warning("runtimes not taken over", metadata: ["runtimes": "\(id)", "error": "\(error)"])
+                for path in [namesTarget(id), target(id)] { clinux_detach_mount(path) }
                 removeFolder(id)
             }
         }
@@ -319,7 +358,9 @@ package actor RuntimesMounts: RuntimesDriver {
     package func newFaults() -> [(fault: LayerFault, sprites: [SpriteID])] {
         var result: [(fault: LayerFault, sprites: [SpriteID])] = []
         for (id, entry) in mounted {
-            for fault in hear(id, entry) {
+            let faults = hear(id, entry)
+            openAnew(id, entry)
+            for fault in faults {
                 if let last = entry.faults[fault], ContinuousClock.now - last < Self.faultPause { continue }
                 if entry.faults.count > Self.faultsMax { entry.faults.removeAll() }
                 entry.faults[fault] = .now
@@ -328,6 +369,18 @@ package actor RuntimesMounts: RuntimesDriver {
             }
         }
         return result
+    }
+
+    /// JuiceFS reads no more of an open file that it could not read of once, and the kernel has the content of a layer open
+    /// for good; another JuiceFS knows nothing of that. Requests wait for it.
+    private func openAnew(_ id: RuntimesVersion, _ entry: Mounted) {
+        guard let fault = entry.firstFault, entry.root == namesTarget(id) else { return }
+        if fault - entry.started > Self.patienceMax * 2 { entry.patience = Self.patienceMin }
+        guard ContinuousClock.now - fault > entry.patience else { return }
+        entry.patience = min(entry.patience * 2, Self.patienceMax)
+        entry.firstFault = nil
+        logger.notice("what could not be read is tried again", metadata: ["runtimes": "\(id)"])
+        entry.process.kill()
     }
 
     private static let faultPause: Duration = .seconds(300)
@@ -345,6 +398,8 @@ package actor RuntimesMounts: RuntimesDriver {
         let count = pread(file.number, &bytes, bytes.count, facts.st_size - off_t(bytes.count))
         guard count > 0 else { return [] }
         let text = String(decoding: bytes[..<count], as: UTF8.self)
+        // It warns of each attempt; this is the end of all.
+        if entry.firstFault == nil, text.contains("read file ") { entry.firstFault = .now }
         return LayerFault.all(in: text, layer: id, store: info.store ?? store.address)
     }
 
@@ -364,7 +419,7 @@ package actor RuntimesMounts: RuntimesDriver {
 
     private func end(_ id: RuntimesVersion) {
         guard let entry = mounted.removeValue(forKey: id) else { return }
-        clinux_detach_mount(target(id))
+        for path in [namesTarget(id), target(id)] { clinux_detach_mount(path) }
         entry.process.kill()
         entry.keeper.end()
         removeFolder(id)
@@ -374,7 +429,11 @@ package actor RuntimesMounts: RuntimesDriver {
         let index = MetadataWriter.indexPath(folder(id))
         for name in names(index) { unlink("\(index)/\(name)") }
         rmdir(index)
-        for name in names(folder(id)) where name != "mount" { unlink("\(folder(id))/\(name)") }
+        for name in names(folder(id)) where !["mount", "names"].contains(name) {
+            unlink("\(folder(id))/\(name)")
+        }
+        unlink(image(id))
+        rmdir(namesTarget(id))
         rmdir(target(id))
         rmdir(folder(id))
     }

@@ -21,6 +21,10 @@ int clinux_attach_mount(int mount, const char *path);
 /// mount(2); Returns 0 or -errno.
 int clinux_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 
+/// Mounts the EROFS image in a file, read-only, with the files that its table of devices means, in their order.
+/// Returns 0 or -errno.
+int clinux_erofs_mount(const char *image, const char *target, const char *const *devices, int count);
+
 /// umount2(2) with MNT_DETACH | UMOUNT_NOFOLLOW. Returns 0 or -errno.
 int clinux_detach_mount(const char *path);
 
