@@ -35,7 +35,7 @@ struct ContentLayout: Sendable {
     static func name(_ part: Int) -> String { "\(part)" }
     /// Its number there: 1 is the root's.
     static func inode(_ part: Int) -> Int64 { Int64(part) + 2 }
-    private static func part(_ inode: Int64) -> Int { Int(clamping: inode) - 2 }
+    private static func part(_ inode: Int64) -> Int { Int(max(inode, 1)) - 2 }
 
     subscript(_ inode: Int64) -> Entry? { byInode[inode].map { entries[$0] } }
 

@@ -21,9 +21,11 @@ package enum NamesLookup: String, Sendable, CaseIterable {
 /// sources to see whether they changed opens hundreds. Made from the layer's metadata at each mount; objects stay what
 /// they are, and a layer made for mounts with names at JuiceFS needs no change.
 enum LayerNames {
-    /// Whether this kernel mounts an image that lies in this folder: since Linux 6.12, on file systems with a page cache.
-    static func isSupported(in folder: String) -> Bool {
-        let (image, target) = ("\(folder)/probe.erofs", "\(folder)/probe")
+    /// Whether this kernel mounts an image that lies there: since Linux 6.12, on file systems with a page cache.
+    ///
+    /// - Parameter image: Is made, and removed.
+    static func isSupported(_ image: String) -> Bool {
+        let target = "\(image).probe"
         defer {
             unlink(image)
             rmdir(target)

@@ -33,7 +33,8 @@ package final class Prefetcher {
     private var blocks: Set<LayerIndex.Block> = []
     private var fetched: [Int64: RangeSet<Int>] = [:]
     /// Where what was read last of each file of content ends.
-    private var readEnds: [Int64: Int64] = [:]
+    private var readEnds: [Int64: [Int64]] = [:]
+    private static let readEndsMax = 4
 
     /// How many objects are fetched at once: more fill the way to the store, not shorten it.
     private static let fetchers = 8
@@ -98,11 +99,13 @@ package final class Prefetcher {
         case .open(let inode): return readers[inode].map { [Set($0.keys)] } ?? []
         case .read(let inode, let offset, let count):
             guard let layout else { return users(reading: inode, Int(offset)) }
-            // What goes on where the last one ended may be what the kernel reads on its own.
-            let isNew = readEnds.updateValue(offset + count, forKey: inode) != offset
+            let ends = readEnds[inode] ?? []
+            readEnds[inode] = ends.suffix(Self.readEndsMax - 1) + [offset + count]
             guard let file = layout.file(in: inode, at: offset) else { return [] }
-            // Nobody sees a file being opened; what is read of it first says as much.
-            let opening = isNew ? readers[file.inode].map { [Set($0.keys)] } ?? [] : []
+            // Nobody sees a file being opened, but nearly all are read from their beginning. What goes on where another
+            // read ended is what the kernel reads on its own, and need not be wanted by anybody.
+            let isOpened = Int(offset) == file.start && !ends.contains(offset)
+            let opening = isOpened ? readers[file.inode].map { [Set($0.keys)] } ?? [] : []
             return opening + users(reading: file.inode, Int(offset) - file.start)
         }
     }

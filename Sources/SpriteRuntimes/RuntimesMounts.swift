@@ -143,7 +143,7 @@ package actor RuntimesMounts: RuntimesDriver {
             for path in [namesTarget, target] { clinux_detach_mount(path) }
             let address = info.store ?? store.address
             var root = "\(target)/root"
-            if lookup == .kernel, LayerNames.isSupported(in: store.mounted) {
+            if lookup == .kernel, LayerNames.isSupported(image) {
                 try makeFolder(namesTarget)
                 try LayerNames.split(metadata, image: image, folder: folder, store: address)
                 root = namesTarget
@@ -327,6 +327,10 @@ package actor RuntimesMounts: RuntimesDriver {
                 for path in [namesTarget(id), target(id)] { clinux_detach_mount(path) }
                 removeFolder(id)
             }
+        }
+        for name in names(store.mounted) where !mounted.keys.contains(where: { name == "\($0).erofs" }) {
+            let path = "\(store.mounted)/\(name)"
+            if unlink(path) < 0 { rmdir(path) }
         }
     }
 

@@ -24,6 +24,7 @@ package enum Doctor {
                     fix: "modprobe loop, or put the data directory on btrfs"),
                 device(
                     "/dev/fuse", "FUSE", .warning, lost: "no lazily loaded runtimes layer", fix: "modprobe fuse"),
+                erofs(),
                 program(
                     "mkfs.btrfs", .warning, lost: "no pool in an image file", fix: "apt-get install btrfs-progs"),
                 program(
@@ -44,18 +45,37 @@ package enum Doctor {
     }
 
     private static func kernel() -> HostCheck {
-        var facts = utsname()
-        guard uname(&facts) == 0 else { return HostCheck("kernel", .warning, found: "unknown") }
-        let release = withUnsafePointer(to: &facts.release) {
-            $0.withMemoryRebound(to: CChar.self, capacity: 65) { String(cString: $0) }
+        guard let (release, major, minor) = kernelVersion() else {
+            return HostCheck("kernel", .warning, found: "unknown")
         }
-        let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
-        guard numbers.count == 2, (numbers[0], numbers[1]) >= (5, 19) else {
+        guard (major, minor) >= (5, 19) else {
             return HostCheck(
                 "kernel", .missing, found: release, lost: "no sprite can start: overlay on idmapped mounts is missing",
                 fix: "use Linux 5.19 or later")
         }
         return HostCheck("kernel", .ok, found: release)
+    }
+
+    private static func kernelVersion() -> (release: String, major: Int, minor: Int)? {
+        var facts = utsname()
+        guard uname(&facts) == 0 else { return nil }
+        let release = withUnsafePointer(to: &facts.release) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 65) { String(cString: $0) }
+        }
+        let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+        return numbers.count == 2 ? (release, numbers[0], numbers[1]) : nil
+    }
+
+    /// What the kernel looks names of a runtimes layer up in.
+    private static func erofs() -> HostCheck {
+        let lost = "JuiceFS looks up the names in runtimes layers: opening many files takes longer there"
+        var check = fileSystem("erofs", .warning, lost: lost, fix: "use a kernel with EROFS (CONFIG_EROFS_FS)")
+        if check.state == .ok, let (release, major, minor) = kernelVersion(), (major, minor) < (6, 12) {
+            check = HostCheck(
+                "erofs", .warning, found: "Linux \(release) reads it from devices only", lost: lost,
+                fix: "use Linux 6.12 or later")
+        }
+        return check
     }
 
     private static func userNamespaces() -> HostCheck {
@@ -99,7 +119,9 @@ package enum Doctor {
                 fix: "use a kernel with CONFIG_SECCOMP_FILTER")
     }
 
-    private static func fileSystem(_ name: String, lost: String, fix: String) -> HostCheck {
+    private static func fileSystem(
+        _ name: String, _ state: HostCheck.State = .missing, lost: String, fix: String
+    ) -> HostCheck {
         let known = (try? readSmallFile("/proc/filesystems")) ?? ""
         if known.split(separator: "\n").contains(where: { $0.hasSuffix("\t\(name)") }) {
             return HostCheck(name, .ok, found: "in the kernel")
@@ -107,7 +129,7 @@ package enum Doctor {
         if findProgram("modprobe") != nil, (try? runTool("modprobe", ["--dry-run", name])) != nil {
             return HostCheck(name, .ok, found: "as a module, loaded at first use")
         }
-        return HostCheck(name, .missing, found: "not in the kernel and no module", lost: lost, fix: fix)
+        return HostCheck(name, state, found: "not in the kernel and no module", lost: lost, fix: fix)
     }
 
     private static func controlGroups() -> [HostCheck] {
