@@ -61,14 +61,17 @@ import Testing
         below.children = []
     }
 
-    @Test func `a target as long as a block and more devices than may be are refused`() throws {
+    @Test(arguments: [(4095, 512, true), (4096, 1, false), (1, 513, false)])
+    func `targets have less than a block, and devices are few`(target: Int, devices: Int, fits: Bool) throws {
         let (root, link) = (folder(), ErofsImage.Node(mode: S_IFLNK | 0o777, owner: (0, 0), time: (0, 0)))
         root.children = [(Array("link".utf8), link)]
-        link.target = Array(repeating: 0x78, count: 4096)
-        #expect(throws: SystemError.self) { try ErofsImage(root: root, devices: []) }
-        link.target = Array(repeating: 0x78, count: 4095)
-        #expect(try ErofsImage(root: root, devices: []).bytes().count.isMultiple(of: ErofsImage.blockBytes))
-        let devices = Array(repeating: 4096, count: ErofsImage.devicesMax + 1)
-        #expect(throws: SystemError.self) { try ErofsImage(root: root, devices: devices) }
+        link.target = Array(repeating: 0x78, count: target)
+        let sizes = Array(repeating: ErofsImage.blockBytes, count: devices)
+        if fits {
+            let image = try ErofsImage(root: root, devices: sizes).bytes()
+            #expect(image.count.isMultiple(of: ErofsImage.blockBytes))
+        } else {
+            #expect(throws: SystemError.self) { try ErofsImage(root: root, devices: sizes) }
+        }
     }
 }
