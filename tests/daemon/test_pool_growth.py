@@ -102,6 +102,63 @@ def small_host(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
+def fill(place: Path) -> Path:
+    """Somebody else takes everything that is left."""
+    ballast = place / "ballast"
+    subprocess.run(["sh", "-c", f"head -c 4G /dev/zero > {ballast}"], check=False, stderr=subprocess.DEVNULL)
+    return ballast
+
+
+def test_deleting_on_a_full_host_filesystem(small_host: Path, scratch: Path, base: Path) -> None:
+    """Deleting needs some space before it gives any back: it is done, or refused in words and done later."""
+    daemon = Daemon(small_host / "data", scratch / "small-host-deleting.log", ["--pool-size", "4G"])
+    daemon.start().import_base(base)
+    try:
+        api = daemon.api()
+        for name in ("kept", "greedy", "other"):
+            api.create(name)
+            shell(api, name, "head -c 30000000 /dev/urandom > data; sha256sum data > sum; sync")
+            api.checkpoint(name)
+            shell(api, name, "head -c 30000000 /dev/urandom > more; sync")
+        # The live state no longer descends from the first.
+        api.checkpoint("other")
+        ballast = fill(small_host)
+        gone, messages = set(), []
+        for what, delete in (
+            ("v1", lambda: api.call("DELETE", "/v1/sprites/other/checkpoints/v1")),
+            ("greedy", lambda: api.destroy("greedy")),
+            ("other", lambda: api.destroy("other")),
+        ):
+            try:
+                delete()
+                gone.add(what)
+            except (ApiError, StreamError) as error:
+                messages.append(str(error))
+        assert all("no_space" in message and "free some space" in message for message in messages), messages
+        assert len(gone) + len(messages) == 3
+        assert daemon.runs
+
+        ballast.unlink()
+        daemon.terminate()
+        daemon.tool("cleanup")
+        daemon.start()
+        api = daemon.api()
+        left = {one["name"] for one in api.all_sprites()}
+        assert left.isdisjoint(gone), "what was deleted is back"
+        for name in left - {"kept"}:
+            api.destroy(name)
+        assert shell(api, "kept", "sha256sum -c sum") == "data: OK\n"
+        api.restore("kept", "v1")
+        assert shell(api, "kept", "sha256sum -c sum") == "data: OK\n"
+        before = int(facts(daemon)["available"])
+        assert before > 200 * MIB, "what was deleted takes no space"
+        daemon.remove()
+    finally:
+        daemon.abandon()
+        if daemon.data_directory.exists():
+            daemon.tool("cleanup")
+
+
 def test_a_full_host_filesystem_damages_nothing(small_host: Path, scratch: Path, base: Path) -> None:
     """The image is sparse, so what it still promises may be gone: the pool stops, and all that was kept is there."""
     daemon = Daemon(small_host / "data", scratch / "small-host.log", ["--pool-size", "4G"])
@@ -111,9 +168,7 @@ def test_a_full_host_filesystem_damages_nothing(small_host: Path, scratch: Path,
         api.create("kept")
         shell(api, "kept", "head -c 20000000 /dev/urandom > data; sha256sum data > sum; sync")
         api.checkpoint("kept")
-        # Somebody else takes everything.
-        ballast = small_host / "ballast"
-        subprocess.run(["sh", "-c", f"head -c 4G /dev/zero > {ballast}"], check=False, stderr=subprocess.DEVNULL)
+        ballast = fill(small_host)
         # Data that nothing on the host has room for, until the filesystem's structure cannot be written either.
         run(api, "kept", "sh", "-c", "head -c 300000000 /dev/urandom > lost; sync; for i in 1 2 3 4 5 6 7 8; do "
             "mkdir -p d$i; touch d$i/f; sync; done", timeout=120)  # fmt: skip

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Part of sprite-env.
-"""A new daemon in the place of the old one under load, and a host that was rebooted."""
+"""A new daemon in the place of the old one under load, and a host that was rebooted.
+
+Both are the same build, unless `SPRITE_OLD_SPRITED_BINARY` names an earlier one.
+"""
 
 import asyncio
+import os
 import shutil
 import threading
 import time
@@ -19,6 +23,7 @@ from support.exec import attach, open_exec, run, shell
 from support.reboot import reboot
 from support.wait import eventually
 
+OLD = Path(os.environ["SPRITE_OLD_SPRITED_BINARY"]) if "SPRITE_OLD_SPRITED_BINARY" in os.environ else None
 COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /home/sprite/count; sleep 0.05; done"
 #: With the modules of a minimal Python.
 SERVER = (
@@ -100,7 +105,9 @@ def processes_of(daemon: Daemon) -> dict[str, set[int]]:
 
 
 def test_a_new_daemon_takes_over_under_load(new_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    daemon = new_daemon()
+    daemon = new_daemon(started=False)
+    daemon.program = OLD
+    daemon.start()
     api = daemon.api()
     api.create("one")
     define(api, "one", "counter", "sh", "-c", COUNTER)
