@@ -147,8 +147,9 @@ swift_tests() { # TIER SECONDS FILTER…
     local tier=$1 seconds=$2
     shift 2
     say "$tier"
+    mkdir -p "$scratch/tmp"
     # Mounts that a test makes are in a namespace of the run, and gone with it.
-    timeout "$seconds" unshare --mount --propagation private \
+    TMPDIR=$scratch/tmp timeout "$seconds" unshare --mount --propagation private \
         swift test --skip-build --xunit-output "$results/$tier.xml" "$@"
 }
 if wants unit; then suite unit swift_tests unit 600 --skip "$host_targets"; fi

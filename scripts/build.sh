@@ -14,7 +14,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 find_swift
-trap give_back EXIT
+# The package manager leaves a folder there each time.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'give_back; rm -rf -- "$TMPDIR"' EXIT
 
 case ${1:-} in
 debug)

@@ -62,7 +62,7 @@ class ObjectStore:
 
     def start(self) -> "ObjectStore":
         command = [
-            weed(), "server", f"-dir={self.folder}/data", "-ip=127.0.0.1", "-filer", "-s3", "-volume.max=20",
+            weed(), f"-logdir={self.folder}", "server", f"-dir={self.folder}/data", "-ip=127.0.0.1", "-filer", "-s3", "-volume.max=20",
             f"-s3.port={self.ports['s3']}", f"-s3.config={self.folder}/s3.json",
             f"-master.port={self.ports['master']}", f"-volume.port={self.ports['volume']}",
             f"-filer.port={self.ports['filer']}", "-master.volumeSizeLimitMB=256", "-s3.port.iceberg=0",
@@ -104,3 +104,7 @@ class ObjectStore:
             return
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=30)
+        # It makes them there, whatever it is told.
+        for port in self.ports.values():
+            for path in [*Path("/tmp").glob(f"seaweedfs-*-{port}.sock"), *Path("/tmp").glob(f"seaweedfs-*-{port + 10000}.sock")]:
+                path.unlink(missing_ok=True)
