@@ -39,7 +39,7 @@ package actor RuntimesMounts: RuntimesDriver {
     private let store: LayerStore
     private let runDirectory: String
     private let cacheMiB: Int
-    private let lookup: NamesLookup
+    private var lookup: NamesLookup
     private let logger: Logger
     private var mounted: [RuntimesVersion: Mounted] = [:]
     /// Mounts under way: whoever asks meanwhile waits for the same one.
@@ -143,6 +143,9 @@ package actor RuntimesMounts: RuntimesDriver {
             for path in [namesTarget, target] { clinux_detach_mount(path) }
             let address = info.store ?? store.address
             var root = "\(target)/root"
+            // What one of them leaves tells whoever takes the mount over which it is.
+            try runTool("rm", ["-rf", "--", MetadataWriter.indexPath(folder), LayerNames.layoutPath(folder), image])
+            rmdir(namesTarget)
             if lookup == .kernel, LayerNames.isSupported(image) {
                 try makeFolder(namesTarget)
                 try LayerNames.split(metadata, image: image, folder: folder, store: address)
@@ -175,7 +178,18 @@ package actor RuntimesMounts: RuntimesDriver {
                 try await Task.sleep(for: .milliseconds(20))
             }
             FaultPoint.layerServed.reached()
-            if root == namesTarget { try await blocking { try LayerNames.mount(image, at: root, content: content) } }
+            if root == namesTarget {
+                do {
+                    try await blocking { try LayerNames.mount(image, at: root, content: content) }
+                } catch {
+                    logger.warning(
+                        "the kernel does not mount names, JuiceFS has them",
+                        metadata: ["runtimes": "\(id)", "error": "\(error)"])
+                    self.lookup = .juicefs
+                    process.kill()
+                    throw error
+                }
+            }
             mounted[id] = Mounted(root: root, keeper: keeper, process: process)
             await prefetch(id)
             watch(id, process)
@@ -185,7 +199,8 @@ package actor RuntimesMounts: RuntimesDriver {
         } catch {
             keeper.end()
             for path in [namesTarget, target] { clinux_detach_mount(path) }
-            throw error
+            guard lookup == .kernel, self.lookup != lookup else { throw error }
+            return try await start(id)
         }
     }
 

@@ -3,6 +3,7 @@
 """Names of a layer are looked up by the kernel itself or by JuiceFS: a sprite sees the same."""
 
 import platform
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,28 @@ def test_a_layer_is_the_same_whoever_looks_names_up(
     other.api().create("one")
     assert listing(other, "one") == found
     assert not layout(other)
+
+
+def test_juicefs_has_the_names_where_the_kernel_reads_no_image(
+    odd: Daemon, new_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    version = odd.api().create("one")["runtimes"]
+    odd.tool("runtimes", "publish", version, "--to", str(tmp_path / "published"))
+    other = new_daemon(started=False)
+    # The kernel mounts no file that lies in memory.
+    place = other.data_directory / "runtimes/mounted"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        other.start()
+        other.tool("runtimes", "pull", version, "--from", str(tmp_path / "published"))
+        other.tool("runtimes", "use", version)
+        other.api().create("one")
+        assert listing(other, "one") == listing(odd, "one")
+        assert layout(odd) and not layout(other)
+        # One daemon after another takes it over as it is.
+        other.restart()
+        assert listing(other, "one") == listing(odd, "one")
+        assert list(place.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
