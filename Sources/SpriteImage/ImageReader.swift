@@ -30,11 +30,14 @@ struct ImageReader {
             throw refuseImage("it has \(paths.count) layers, the limit is \(Self.layersMax)")
         }
         return try paths.map { path in
-            guard let layer = try? folder.open(path, O_RDONLY | O_NONBLOCK) else {
-                throw refuseImage("layer \(path) is missing")
-            }
+            guard let layer = regularFile(path) else { throw refuseImage("layer \(path) is missing, or no file") }
             return layer
         }
+    }
+
+    /// A device or a pipe may have no end.
+    private func regularFile(_ path: String) -> Descriptor? {
+        folder.regularFile(path)
     }
 
     // MARK: OCI image layout
@@ -95,9 +98,7 @@ struct ImageReader {
 
     /// A layer that is damaged or was exchanged is refused before anything of it is used.
     private func verify(_ path: String, _ expected: String) throws {
-        guard let file = try? folder.open(path, O_RDONLY | O_NONBLOCK) else {
-            throw refuseImage("blob \(path) is missing")
-        }
+        guard let file = regularFile(path) else { throw refuseImage("blob \(path) is missing, or no file") }
         let output = try runTool("sh", ["-c", "exec sha256sum <&3"], descriptors: [file.number]).standardOutput
         guard output.hasPrefix(expected) else { throw refuseImage("blob \(path) does not have the content it should") }
     }

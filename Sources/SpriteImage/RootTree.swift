@@ -31,11 +31,17 @@ struct RootTree: Sendable {
     /// Like ``isDirectory(_:)``, but not for a link to one.
     func isFolderItself(_ path: String) -> Bool { (try? open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW)) != nil }
 
+    /// A regular file for reading. Looked at before it is opened: that of a device alone may do something.
+    func regularFile(_ path: String) -> Descriptor? {
+        guard let name = try? open(path, O_PATH) else { return nil }
+        var facts = stat()
+        guard fstat(name.number, &facts) == 0, facts.st_mode & S_IFMT == S_IFREG else { return nil }
+        return try? Descriptor.open("/proc/self/fd/\(name.number)", O_RDONLY)
+    }
+
     /// The content of a regular file, or nil if there is none.
     func read(_ path: String, bytesMax: Int = 8 << 20) -> String? {
-        guard let file = try? open(path, O_RDONLY | O_NONBLOCK) else { return nil }
-        var facts = stat()
-        guard fstat(file.number, &facts) == 0, facts.st_mode & S_IFMT == S_IFREG else { return nil }
+        guard let file = regularFile(path) else { return nil }
         return try? readSmallFile("/proc/self/fd/\(file.number)", bytesMax: bytesMax)
     }
 

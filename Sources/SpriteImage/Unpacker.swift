@@ -9,7 +9,8 @@ import SpriteSystem
 /// Unpacks archives that may be hostile into a root filesystem, with the host's tar locked into that filesystem.
 ///
 /// tar runs after chroot(2), so that links an earlier layer made lead nowhere outside, whatever tar makes of them.
-/// It and its libraries are copied into a folder of a random name, which goes when the unpacker is finished.
+/// It and its libraries are copied into a folder of a random name, which goes when the unpacker is finished. The copy of
+/// the loader knows no file outside of that folder: it would run what a lower layer's `/etc/ld.so.preload` names, as root.
 struct Unpacker {
     let tree: RootTree
     private let lock: Int32
@@ -31,12 +32,42 @@ struct Unpacker {
             if words.count >= 3, words[1] == "=>", words[2].hasPrefix("/") {
                 try runTool("cp", ["-L", "--", words[2], "\(place)/\(fileName(words[0]))"])
             } else if let first = words.first, first.hasPrefix("/") {
-                try runTool("cp", ["-L", "--", first, "\(place)/loader"])
+                try Self.copyLoader(first, to: "\(place)/loader")
                 loader = "/\(folder)/loader"
             }
         }
         guard let loader else { throw refuseImage("the tar of this host is not a dynamic program") }
         self.loader = loader
+    }
+
+    /// What the loader reads besides what it is told; an empty name is that of no file.
+    private static let loaderFiles = ["/etc/ld.so.preload", "/etc/ld.so.cache"]
+
+    private static func copyLoader(_ path: String, to target: String) throws {
+        let file = try Descriptor.open(path, O_RDONLY)
+        var facts = stat()
+        try system("inspect \(path)") { fstat(file.number, &facts) }
+        var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
+        let count = bytes.withUnsafeMutableBytes { Glibc.read(file.number, $0.baseAddress, $0.count) }
+        guard count == bytes.count else { throw SystemError(EIO, "read \(path)") }
+        var known: Set<String> = []
+        for name in loaderFiles {
+            let wanted = Array(name.utf8) + [0]
+            var place = 0
+            while let start = bytes[place...].firstIndex(of: wanted[0]) {
+                place = start + 1
+                guard bytes[start...].starts(with: wanted) else { continue }
+                bytes[start] = 0
+                known.insert(name)
+            }
+        }
+        // The loader of musl has neither.
+        guard known.contains(loaderFiles[0]) || fileName(path).hasPrefix("ld-musl") else {
+            throw refuseImage("the loader of this host, \(path), is not one that it can be unpacked with safely")
+        }
+        let copy = try Descriptor.open(target, O_WRONLY | O_CREAT | O_EXCL, mode: 0o700)
+        let written = bytes.withUnsafeBytes { Glibc.write(copy.number, $0.baseAddress, $0.count) }
+        guard written == bytes.count else { throw SystemError(written < 0 ? errno : EIO, "write \(target)") }
     }
 
     func finish() throws { try tree.removeTree("/\(folder)") }

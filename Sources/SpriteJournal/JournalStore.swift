@@ -35,7 +35,7 @@ package final class JournalStore: Sendable {
         do {
             // Made here so that a failure is the caller's; used by the new thread alone from then on.
             nonisolated(unsafe) let writer = try opening.open()
-            try startThread {
+            try startJournalThread {
                 if let writer = writer ?? opening.openLater() { writer.run() }
                 self.threadEnded()
             }
@@ -132,7 +132,7 @@ private final class ThreadBody: Sendable {
     func run() { body() }
 }
 
-private func startThread(_ body: @escaping @Sendable () -> Void) throws {
+private func startJournalThread(_ body: @escaping @Sendable () -> Void) throws {
     var handle = pthread_t()
     let result = pthread_create(
         &handle, nil,

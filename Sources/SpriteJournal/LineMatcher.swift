@@ -50,19 +50,20 @@ final class LineMatcher: @unchecked Sendable {
         }
         var repeats = 1
         var previous: UInt8 = 0
-        var number = 0
+        // Of `{3,7}` the second number, of `{3,}` the first: that many copies are made.
+        var (number, largest) = (0, 0)
         var isInBraces = false
         for byte in text.utf8 {
             if previous == 0x5C, (0x31...0x39).contains(byte) {
                 throw SpriteError(.invalidRequest, "invalid regular expression: back-references are not supported")
             }
             previous = previous == 0x5C ? 0 : byte
-            if byte == 0x7B { (isInBraces, number) = (true, 0) }
+            if byte == 0x7B { (isInBraces, number, largest) = (true, 0, 0) }
             if isInBraces, (0x30...0x39).contains(byte) { number = min(number * 10 + Int(byte - 0x30), 1 << 20) }
-            if byte == 0x2C { number = 0 }
+            if byte == 0x2C { (largest, number) = (max(largest, number), 0) }
             if byte == 0x7D, isInBraces {
                 isInBraces = false
-                repeats = min(repeats * max(1, number), 1 << 20)
+                repeats = min(repeats * max(1, largest, number), 1 << 20)
             }
         }
         guard repeats <= 1000 else {

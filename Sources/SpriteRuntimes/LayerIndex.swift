@@ -43,7 +43,7 @@ struct LayerIndex {
     func size(_ inode: Int64) throws -> Int {
         try database.read { db in
             let sql = "SELECT length FROM jfs_node WHERE inode = ? AND type = 1"
-            return try Int.fetchOne(db, sql: sql, arguments: [inode]) ?? 0
+            return max(0, try Int.fetchOne(db, sql: sql, arguments: [inode]) ?? 0)
         }
     }
 
@@ -85,6 +85,13 @@ struct LayerIndex {
         /// - Parameter record: The pieces of 64 MiB.
         static func all(in record: [UInt8]) -> [Piece] {
             stride(from: 0, through: record.count - recordBytes, by: recordBytes).map { Piece(record[$0...]) }
+                .filter(\.isSound)
+        }
+
+        /// Neither 64 MiB of a file nor a slice have more.
+        private var isSound: Bool {
+            let all = ObjectWriter.chunkBytes
+            return count > 0 && offset + count <= all && start + count <= all && sliceBytes <= all
         }
 
         /// - Parameter bytes: Big endian: place, number of the slice, its size, where in it, how much.

@@ -62,6 +62,8 @@ package struct LayerInfo: Codable, Sendable, Hashable {
     init(file path: String) throws {
         let data = try Data(contentsOf: URL(filePath: path))
         self = try JSONDecoder().decode(LayerInfo.self, from: data)
+        // All of them become names of files.
+        _ = try (id, BaseName(base))
     }
 
     var json: Data {

@@ -204,7 +204,7 @@ private struct Layer {
         // In microseconds, with what is less than one beside it.
         let (time, rest) = (try row.number(5), try row.number(6))
         let seconds = time.floored(by: 1_000_000)
-        let nanoseconds = (time - seconds * 1_000_000) * 1000 + min(max(rest, 0), 999)
+        let nanoseconds = (time % 1_000_000 + 1_000_000) % 1_000_000 * 1000 + min(max(rest, 0), 999)
         let node = ErofsImage.Node(
             mode: type | mode_t(truncatingIfNeeded: mode & 0o7777),
             owner: (UInt32(truncatingIfNeeded: try row.number(3)), UInt32(truncatingIfNeeded: try row.number(4))),

@@ -44,9 +44,10 @@ package struct RuntimesProfile: Sendable, Hashable {
                 continue
             }
             let parts = line.split(separator: "\t", maxSplits: 1)
+            guard let path = parts.first else { continue }
             let ranges = parts.count > 1 ? Self.ranges(parts[1], unit) : RangeSet()
             groups[groups.count - 1].append(
-                File(path: String(parts[0]), ranges: ranges.isEmpty ? RangeSet(0..<unit) : ranges))
+                File(path: String(path), ranges: ranges.isEmpty ? RangeSet(0..<unit) : ranges))
         }
         self.init(groups: groups)
     }

@@ -70,14 +70,15 @@ extension LayerStore {
                 name = id.name
             } else {
                 name = try RuntimesVersion.checkedName(text)
-                try fetch(
-                    source, "/layers/\(name)/", "\(scratch)/latest/", ["--include", "latest.json", "--exclude", "*"])
+                try fetch(source, "/layers/\(name)/", "\(scratch)/latest/", only: ["latest.json"])
                 let path = "\(scratch)/latest/latest.json"
                 guard access(path, R_OK) == 0 else { throw notThere(text, source) }
                 id = try readInfo(path).id
             }
             let folder = "\(scratch)/layer"
-            try fetch(source, "/layers/\(id.name)/\(id.version)/", "\(folder)/", [])
+            try fetch(
+                source, "/layers/\(id.name)/\(id.version)/", "\(folder)/",
+                only: ["layer.json", "meta.db", "objects", "profile"])
             guard access("\(folder)/layer.json", R_OK) == 0 else { throw notThere(text, source) }
             var info = try readInfo("\(folder)/layer.json")
             guard try info.id == id, try checksum("\(folder)/meta.db") == info.metadataChecksum else {
@@ -110,10 +111,12 @@ extension LayerStore {
         SpriteError(.notFound, "cannot pull \(text): there is no such layer at \(source)")
     }
 
-    func fetch(_ source: StoreAddress, _ under: String, _ target: String, _ options: [String]) throws {
+    /// - Parameter names: Of a store that somebody else fills, nothing but these comes: the name of an object may hold `..`.
+    func fetch(_ source: StoreAddress, _ under: String, _ target: String, only names: [String]) throws {
         let (url, more) = source.location(under)
         try makeFolder(String(target.dropLast()))
         if source.isFolder, access(url, F_OK) != 0 { return }
+        let options = ["--exclude", ".."] + names.flatMap { ["--include", "/\($0)"] } + ["--exclude", "*"]
         _ = try synchronize(url, target, more + options, source, verb: "pull")
     }
 

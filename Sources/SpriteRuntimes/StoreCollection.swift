@@ -75,7 +75,8 @@ extension LayerStore {
     }
 
     private func published(at store: StoreAddress, _ folder: String) throws -> [Published] {
-        try fetch(store, "/layers/", "\(folder)/", ["--exclude", "meta.db"])
+        try fetch(
+            store, "/layers/", "\(folder)/", only: ["*/", "*/latest.json", "*/*/", "*/*/layer.json", "*/*/objects"])
         var result: [Published] = []
         for name in names(folder) {
             let latest = try? LayerInfo(file: "\(folder)/\(name)/latest.json")

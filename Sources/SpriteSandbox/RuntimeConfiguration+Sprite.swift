@@ -16,6 +16,9 @@ extension RuntimeConfiguration {
         var source: String
         var destination: String
         var isReadOnly: Bool
+
+        /// Unlike what belongs to the sprite's guide and guest.
+        var isOfDisk: Bool { !destination.hasPrefix("/.sprite") }
     }
 
     init(
@@ -35,15 +38,17 @@ extension RuntimeConfiguration {
             oomScoreAdj: 300)
         root = Root(path: specification.root)
         hostname = specification.hostname
+        func mount(_ bind: Bind) -> Mount {
+            Mount(
+                destination: bind.destination, type: "bind", source: bind.source,
+                // Writable ones hold images of containers, whose programs may be set-user-ID. crun forgets `nodev` on
+                // them, but not `rnodev`.
+                options: ["bind", "nodev"] + (bind.isReadOnly ? ["ro", "nosuid"] : ["rnodev"]))
+        }
+        let fixed = isForeign ? standardMountsWithInit : standardMounts
+        // Folders above those of the disk may be links: while nothing else is mounted they lead to the disk only.
         mounts =
-            (isForeign ? standardMountsWithInit : standardMounts)
-            + binds.map {
-                Mount(
-                    destination: $0.destination, type: "bind", source: $0.source,
-                    // Writable ones hold images of containers, whose programs may be set-user-ID. crun forgets `nodev`
-                    // on them, but not `rnodev`.
-                    options: ["bind", "nodev"] + ($0.isReadOnly ? ["ro", "nosuid"] : ["rnodev"]))
-            }
+            binds.filter(\.isOfDisk).map(mount) + fixed + binds.filter { !$0.isOfDisk }.map(mount)
         let mapping = Mapping(containerID: 0, hostID: UserMapping.hostFirst, size: UserMapping.count)
         linux = Linux(
             namespaces: [

@@ -95,7 +95,7 @@ final class AgentLink {
         for _ in 0..<AgentLink.readsPerTurn where watch != nil {
             var numberCount: Int32 = 0
             let count = clinux_receive(socket.number, &buffer, buffer.count, &numbers, &numberCount)
-            for number in numbers.prefix(Int(numberCount)) { received.append(Descriptor(owning: number)) }
+            for number in numbers.prefix(Int(numberCount)) { received.append(Descriptor(received: number)) }
             if count == -Int(EAGAIN) { return }
             guard count > 0 else {
                 return close(SystemError(count < 0 ? Int32(-count) : ECONNRESET, "receive from PID 1"))

@@ -153,6 +153,8 @@ final class OutputPump {
         }
     }
 
+    private static let moveCost = 4 << 10
+
     func run() {
         var budget = OutputPump.turnBytesMax
         while !isAtEnd, mayHaveMore, isDiscarding || !isCollected {
@@ -168,7 +170,8 @@ final class OutputPump {
             let (progress, count) = isDiscarding ? throwAway(limit) : step(limit)
             switch progress {
             case .some:
-                budget -= count
+                // What is only moved on costs time as well.
+                budget -= max(count, OutputPump.moveCost)
                 self.count(count)
                 if let remaining { self.remaining = remaining - count }
                 if count > 0, !isDiscarding { onBytes(count) }
@@ -189,7 +192,9 @@ final class OutputPump {
         case .terminal(let master, let relayRead, let relayWrite):
             let (progress, count) = splice(relayRead, limit)
             guard progress == .empty else { return (progress, count) }
-            // Somebody inside has the same open description and may have made it blocking.
+            // Somebody inside has the same open description and may make it blocking, at any moment.
+            var wanted = pollfd(fd: master.number, events: Int16(POLLIN), revents: 0)
+            guard poll(&wanted, 1, 0) > 0 else { return (.empty, 0) }
             _ = clinux_set_nonblocking(master.number, 1)
             let moved = clinux_splice(master.number, nil, relayWrite.number, nil, 64 << 10)
             if moved > 0 { return (.some, 0) }

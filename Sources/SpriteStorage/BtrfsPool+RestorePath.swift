@@ -102,9 +102,12 @@ extension BtrfsPool {
         do {
             let view = try open(name, in: root)
             let below = try open(name, in: openLayer(openLive(sprite), "upper"))
-            var facts = stat()
-            try system("inspect \(shown(name))") { fstat(below.number, &facts) }
-            guard facts.st_uid == 0 else { throw SystemError(ESTALE, "find \(shown(name)) below the overlay") }
+            // Whoever is inside may put another folder in its place, but has none of this user.
+            for (folder, what) in [(view, "in the sprite"), (below, "below the overlay")] {
+                var facts = stat()
+                try system("inspect \(shown(name))") { fstat(folder.number, &facts) }
+                guard facts.st_uid == 0 else { throw SystemError(ESTALE, "find \(shown(name)) \(what)") }
+            }
             return StagedDirectory(view: view, below: below)
         } catch {
             _ = withPath(name) { unlinkat(root.number, $0, AT_REMOVEDIR) }

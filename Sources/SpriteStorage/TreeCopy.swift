@@ -80,8 +80,7 @@ struct TreeCopy {
             let made = try withPath(name) {
                 try checked(clinux_open_path(directory.view.number, $0, O_NOFOLLOW), "open \(shown(name))")
             }
-            try setOwner(Descriptor(owning: made), entry)
-            try setNameAttributes(name, directory, entry)
+            try setAttributes(ofName: name, Descriptor(owning: made), directory, entry)
         case .characterDevice, .blockDevice:
             throw SpriteError(
                 .unsupported, "cannot restore \(shown(path)): it is a device; only a whole restore brings devices back")
@@ -202,9 +201,19 @@ struct TreeCopy {
         try checked(clinux_change_owner(made.number, entry.uid, entry.gid), "set owner of a restored file")
     }
 
-    private func setNameAttributes(_ name: [UInt8], _ directory: StagedDirectory, _ entry: clinux_entry) throws {
+    /// - Parameter made: Opened as a name only. Whoever is inside may have put something else there, such as a link: the
+    ///   mode is set of what was opened, and only if that is what was made.
+    private func setAttributes(
+        ofName name: [UInt8], _ made: Descriptor, _ directory: StagedDirectory, _ entry: clinux_entry
+    ) throws {
+        var facts = stat()
+        try system("inspect \(shown(name))") { fstat(made.number, &facts) }
+        guard facts.st_mode & S_IFMT == mode_t(entry.mode) & S_IFMT, facts.st_nlink == 1 else {
+            throw SystemError(ESTALE, "find what was made of \(shown(name))")
+        }
+        try setOwner(made, entry)
         try system("set mode of \(shown(name))") {
-            withPath(name) { fchmodat(directory.view.number, $0, mode_t(entry.mode & 0o7777), 0) }
+            chmod("/proc/self/fd/\(made.number)", mode_t(entry.mode & 0o7777))
         }
         try setTimes(directory.view.number, name, entry)
     }

@@ -111,4 +111,42 @@ struct HostileTests {
             await fixture.expectRefused("\(fixture.folder)/work/save.tar", "layer layer.tar is missing")
         }
     }
+
+    @Test(arguments: ["mknod save/layer.tar c 1 5", "mkfifo save/layer.tar"])
+    func `a layer without an end is none`(_ script: String) async throws {
+        try await ImageFixture.run { fixture in
+            try fixture.shell(
+                #"""
+                mkdir save; eval "$1"; echo '[{"Layers":["layer.tar"]}]' > save/manifest.json; tar -C save -cf save.tar .
+                """#, [script])
+            await fixture.expectRefused("\(fixture.folder)/work/save.tar", "layer layer.tar is missing, or no file")
+        }
+    }
+
+    /// A library that leaves its mark when it is loaded, which the loader of a program locked into the image would do.
+    @Test func `what a layer wants to be loaded is not loaded while the next one is unpacked`() async throws {
+        let script = #"""
+            cat > mark.c <<'END'
+            #include <fcntl.h>
+            __attribute__((constructor)) static void mark(void) { open("/loaded", O_CREAT | O_WRONLY, 0600); }
+            END
+            $(command -v cc || command -v clang) -shared -fPIC -o mark.so mark.c
+            mkdir -p a/etc; cp mark.so a/mark.so; echo /mark.so > a/etc/ld.so.preload; tar -C a -cf first.tar .
+            mkdir b; echo 1 > b/second; tar -C b -cf second.tar .
+            """#
+        try await ImageFixture.run { fixture in
+            let root = try fixture.root("root")
+            let work = "\(fixture.folder)/work"
+            try fixture.shell(#"tar -C "$1" -cf root.tar ."#, [root])
+            try fixture.shell(script, [])
+            // It does leave a mark where it is loaded.
+            try fixture.shell(#"LD_PRELOAD=$PWD/mark.so /bin/true; test -e /loaded; rm /loaded"#, [])
+            let layers = ["root.tar", "first.tar", "second.tar"].map { "\(work)/\($0)" }
+            try await fixture.importImage(try fixture.layout("layout", layers: layers), "hostile")
+            let tree = fixture.store.path("hostile")
+            #expect(access("\(tree)/second", F_OK) == 0)
+            #expect(access("\(tree)/etc/ld.so.preload", F_OK) == 0, "it is the image's own, and stays")
+            #expect(access("\(tree)/loaded", F_OK) != 0)
+        }
+    }
 }
