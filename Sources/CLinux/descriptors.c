@@ -11,6 +11,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <termios.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 ssize_t clinux_send(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count) {
@@ -41,7 +45,7 @@ ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptors, 
     struct iovec part = {.iov_base = bytes, .iov_len = count};
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int) * CLINUX_DESCRIPTORS_MAX)];
+        char space[CMSG_SPACE(sizeof(int) * CLINUX_RECEIVED_MAX)];
     } control;
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
@@ -57,15 +61,54 @@ ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptors, 
         for (size_t i = 0; i < here; i++) {
             int descriptor;
             memcpy(&descriptor, CMSG_DATA(header) + i * sizeof(int), sizeof descriptor);
-            if (found < CLINUX_DESCRIPTORS_MAX) descriptors[found++] = descriptor;
+            if (found < CLINUX_RECEIVED_MAX) descriptors[found++] = descriptor;
             else close(descriptor);
         }
     }
-    if (message.msg_flags & MSG_CTRUNC) {
-        for (int i = 0; i < found; i++) close(descriptors[i]);
-        return -EMSGSIZE;
-    }
     *descriptor_count = found;
+    return result;
+}
+
+static void interrupt(int number) { (void)number; }
+
+/// Starts or, with 0, stops sending the calling thread a signal that ends what it waits for.
+static int set_impatience(long milliseconds) {
+    static __thread timer_t timer;
+    static __thread int has_timer;
+    int number = SIGRTMIN + 4;
+    if (!has_timer) {
+        struct sigaction action = {.sa_handler = interrupt};
+        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = number};
+        event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+        sigset_t signals;
+        sigemptyset(&action.sa_mask);
+        sigemptyset(&signals);
+        sigaddset(&signals, number);
+        if (sigaction(number, &action, NULL) < 0 || timer_create(CLOCK_MONOTONIC, &event, &timer) < 0) return -errno;
+        has_timer = 1;
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    }
+    // Again and again: the first may come before there is a wait to end.
+    struct timespec pause = {.tv_nsec = milliseconds * 1000000};
+    struct itimerspec times = {.it_value = pause, .it_interval = pause};
+    return timer_settime(timer, 0, &times, NULL) < 0 ? -errno : 0;
+}
+
+ssize_t clinux_splice_terminal(int from, int to, size_t count) {
+    int error = set_impatience(50);
+    if (error < 0) return error;
+    ssize_t result = splice(from, NULL, to, NULL, count, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    if (result < 0) result = -errno;
+    set_impatience(0);
+    return result;
+}
+
+ssize_t clinux_write_terminal(int descriptor, const void *bytes, size_t count) {
+    int error = set_impatience(50);
+    if (error < 0) return error;
+    ssize_t result = write(descriptor, bytes, count);
+    if (result < 0) result = -errno;
+    set_impatience(0);
     return result;
 }
 

@@ -51,7 +51,7 @@ final class Connection {
 
     /// Takes in what has come and hands out whole requests.
     func receive(_ handle: (AgentRequest, [Descriptor]) -> Void) {
-        var numbers = [Int32](repeating: -1, count: Int(CLINUX_DESCRIPTORS_MAX))
+        var numbers = [Int32](repeating: -1, count: Int(CLINUX_RECEIVED_MAX))
         while isOpen {
             var numberCount: Int32 = 0
             let count = withUnsafeTemporaryAllocation(byteCount: 32 << 10, alignment: 8) { buffer in

@@ -65,7 +65,7 @@ final class FuseKeeper: Sendable {
 
     private func receive(_ socket: Descriptor) -> ([UInt8], [Descriptor])? {
         var bytes = [UInt8](repeating: 0, count: 1024)
-        var numbers = [Int32](repeating: -1, count: 4)
+        var numbers = [Int32](repeating: -1, count: Int(CLINUX_RECEIVED_MAX))
         var count = Int32(numbers.count)
         let length = clinux_receive(socket.number, &bytes, bytes.count, &numbers, &count)
         guard length > 0 else { return nil }

@@ -91,7 +91,7 @@ final class AgentLink {
     }
 
     private func receive() {
-        var numbers = [Int32](repeating: -1, count: Int(CLINUX_DESCRIPTORS_MAX))
+        var numbers = [Int32](repeating: -1, count: Int(CLINUX_RECEIVED_MAX))
         for _ in 0..<AgentLink.readsPerTurn where watch != nil {
             var numberCount: Int32 = 0
             let count = clinux_receive(socket.number, &buffer, buffer.count, &numbers, &numberCount)

@@ -38,8 +38,13 @@ final class InputPump {
                 return
             }
             if isTerminal { _ = clinux_set_nonblocking(descriptor.number, 1) }
-            let count = next.withUnsafeReadableBytes {
-                write(descriptor.number, $0.baseAddress, min($0.count, 64 << 10))
+            let count = next.withUnsafeReadableBytes { bytes in
+                let size = min(bytes.count, 64 << 10)
+                guard isTerminal else { return write(descriptor.number, bytes.baseAddress, size) }
+                let count = clinux_write_terminal(descriptor.number, bytes.baseAddress, size)
+                // One that somebody inside made wait is not waited for a second time.
+                if count < 0 { errno = count == -Int(EINTR) ? EIO : Int32(-count) }
+                return count
             }
             if count > 0 {
                 let waiters = session.state.withLock { $0.input.consume(count) }

@@ -193,12 +193,10 @@ final class OutputPump {
             let (progress, count) = splice(relayRead, limit)
             guard progress == .empty else { return (progress, count) }
             // Somebody inside has the same open description and may make it blocking, at any moment.
-            var wanted = pollfd(fd: master.number, events: Int16(POLLIN), revents: 0)
-            guard poll(&wanted, 1, 0) > 0 else { return (.empty, 0) }
             _ = clinux_set_nonblocking(master.number, 1)
-            let moved = clinux_splice(master.number, nil, relayWrite.number, nil, 64 << 10)
+            let moved = clinux_splice_terminal(master.number, relayWrite.number, 64 << 10)
             if moved > 0 { return (.some, 0) }
-            // The end of a terminal reads as EIO.
+            // The end of a terminal reads as EIO. One that somebody made wait is not waited for a second time.
             return (moved == -Int(EAGAIN) ? .empty : .end, 0)
         }
     }

@@ -6,14 +6,22 @@
 
 /// Most descriptors that one message may carry.
 #define CLINUX_DESCRIPTORS_MAX 16
+/// As many as the kernel lets be sent at once. What does not fit it closes itself, in the thread that receives, for
+/// as long as the sender likes.
+#define CLINUX_RECEIVED_MAX 253
 
 /// Sends bytes with descriptors attached to the first of them. Returns bytes sent or -errno. Never raises SIGPIPE.
 ssize_t clinux_send(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count);
 
 /// Receives bytes and descriptors (opened close-on-exec); *descriptor_count is set to how many came.
 ///
-/// Returns bytes, 0 at the end, or -errno. If more descriptors came than fit, all are closed and -EMSGSIZE returned.
+/// Returns bytes, 0 at the end, or -errno. `descriptors` has room for CLINUX_RECEIVED_MAX.
 ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptors, int *descriptor_count);
+
+/// splice(2) from, or write(2) to, a terminal that somebody else may make blocking at any moment: after 50 ms or little
+/// more of waiting they return -EINTR. Never that if it does not block. Returns bytes or -errno.
+ssize_t clinux_splice_terminal(int from, int to, size_t count);
+ssize_t clinux_write_terminal(int descriptor, const void *bytes, size_t count);
 
 /// splice(2) without blocking on either side; offsets may be NULL. Returns bytes, 0 at the end, or -errno.
 ssize_t clinux_splice(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t count);
