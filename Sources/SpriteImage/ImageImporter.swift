@@ -33,7 +33,7 @@ struct ImageImporter: Sendable {
 
     private func unpackFile(_ unpacker: Unpacker, _ tree: RootTree) throws {
         let file = try Descriptor.open(path, O_RDONLY)
-        let kind = try kind ?? detectedKind()
+        let kind = try kind ?? detectedKind(file)
         guard kind != .tar else {
             progress(BaseProgress("unpacking \(fileName(path))", fraction: 0.1))
             return try unpacker.unpack(file, onTop: false)
@@ -63,15 +63,12 @@ struct ImageImporter: Sendable {
     }
 
     /// The names at the top of a tar tell what it is.
-    private func detectedKind() throws -> ImageKind {
-        let output: ToolOutput
-        do {
-            let script = #"tar --list --file="$1" --quoting-style=escape | grep -axE '(\./)?(index|manifest)\.json' "#
-            output = try runTool("sh", ["-c", script + "|| true", "sh", path])
-        } catch let failure as ToolFailure {
-            throw explain(failure)
-        }
-        let names = Set(output.standardOutput.words.map { $0.hasPrefix("./") ? String($0.dropFirst(2)) : $0 })
+    private func detectedKind(_ file: Descriptor) throws -> ImageKind {
+        let list = try listArchive(file, bytesMax: Unpacker.listBytesMax)
+        let names = Set(
+            list.utf8.split(separator: 10).lazy.filter { $0.count <= 15 }.map {
+                String($0.starts(with: "./".utf8) ? $0.dropFirst(2) : $0) ?? ""
+            })
         if names.contains("index.json") { return .oci }
         return names.contains("manifest.json") ? .docker : .tar
     }

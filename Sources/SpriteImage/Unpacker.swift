@@ -11,6 +11,7 @@ import SpriteSystem
 /// tar runs after chroot(2), so that links an earlier layer made lead nowhere outside, whatever tar makes of them.
 /// It and its libraries are copied into a folder of a random name, which goes when the unpacker is finished. The copy of
 /// the loader knows no file outside of that folder: it would run what a lower layer's `/etc/ld.so.preload` names, as root.
+/// For the case that an archive takes tar over, see ``Confinement``.
 struct Unpacker {
     let tree: RootTree
     private let lock: Int32
@@ -22,21 +23,23 @@ struct Unpacker {
         self.lock = lock
         folder = ".sprite-\(SpriteID.random())"
         try tree.makeDirectory("/\(folder)", mode: 0o700)
-        guard let tar = findProgram("tar") else { throw refuseImage("tar is not installed on this host") }
         let place = "\(tree.path)/\(folder)"
-        try runTool("cp", ["-L", "--", tar, "\(place)/tar"])
-        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader without an arrow.
         var loader: String?
-        for line in try runTool("ldd", [tar]).standardOutput.split(separator: "\n") {
-            let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).map(String.init)
-            if words.count >= 3, words[1] == "=>", words[2].hasPrefix("/") {
-                try runTool("cp", ["-L", "--", words[2], "\(place)/\(fileName(words[0]))"])
-            } else if let first = words.first, first.hasPrefix("/") {
-                try Self.copyLoader(first, to: "\(place)/loader")
-                loader = "/\(folder)/loader"
+        for name in ["tar", "setpriv"] {
+            guard let program = findProgram(name) else { throw refuseImage("\(name) is not installed on this host") }
+            try runTool("cp", ["-L", "--", program, "\(place)/\(name)"])
+            // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and the loader without an arrow.
+            for line in try runTool("ldd", [program]).standardOutput.split(separator: "\n") {
+                let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).map(String.init)
+                if words.count >= 3, words[1] == "=>", words[2].hasPrefix("/") {
+                    try runTool("cp", ["-L", "--", words[2], "\(place)/\(fileName(words[0]))"])
+                } else if let first = words.first, first.hasPrefix("/"), loader == nil {
+                    try Self.copyLoader(first, to: "\(place)/loader")
+                    loader = "/\(folder)/loader"
+                }
             }
         }
-        guard let loader else { throw refuseImage("the tar of this host is not a dynamic program") }
+        guard let loader else { throw refuseImage("the programs of this host are not dynamic") }
         self.loader = loader
     }
 
@@ -85,16 +88,18 @@ struct Unpacker {
             "--delay-directory-restore", "--xattrs", "--xattrs-include=security.capability",
             "--xattrs-include=user.*", "--exclude=.wh.*", "--warning=no-unknown-keyword", "--warning=no-timestamp",
         ]
-        let program = ["--library-path", "/\(folder)", "/\(folder)/tar"]
+        let load = [loader, "--library-path", "/\(folder)"]
+        let confined = load + ["/\(folder)/setpriv"] + Confinement.unpacking + load + ["/\(folder)/tar"]
         try withPlainArchive(archive) { plain in
             try runTool(
-                "sh", ["-c", #"exec chroot "$@" <&3"#, "sh", tree.path, loader] + program + options,
+                "sh",
+                ["-c", #"exec "$@" <&3"#, "sh"] + Confinement.apart + ["chroot", tree.path] + confined + options,
                 descriptors: [plain.number, lock])
         }
     }
 
     /// Names of a layer's files, escaped: a million of 250 bytes.
-    private static let listBytesMax = 256 << 20
+    static let listBytesMax = 256 << 20
 
     /// Removes what the layers below have in the place of what this one brings or hides.
     ///
@@ -102,14 +107,7 @@ struct Unpacker {
     /// the layers below, so they come first. OCI image specification, "Whiteouts". A folder in the place of a file is
     /// removed here as well, since tar does that only with an option that also empties folders it should merge.
     private func makeRoom(_ archive: Descriptor) throws {
-        var list = ""
-        try withPlainArchive(archive) { plain in
-            // Escaped, a name is one line.
-            list = try runTool(
-                "sh", ["-c", "exec tar --list --file=- --quoting-style=escape <&3"], descriptors: [plain.number],
-                outputBytesMax: Self.listBytesMax
-            ).standardOutput
-        }
+        let list = try listArchive(archive, bytesMax: Self.listBytesMax)
         guard list.utf8.count < Self.listBytesMax else { throw refuseImage("a layer holds too many files") }
         for line in list.split(separator: "\n") {
             let path = unescape(String(line))
@@ -131,46 +129,6 @@ struct Unpacker {
                 try tree.removeTree("\(parent)/\(last.dropFirst(4))")
             }
         }
-    }
-
-    /// Runs `body` with the archive as a plain tar, through a decompressor if it is compressed.
-    private func withPlainArchive(_ archive: Descriptor, _ body: (Descriptor) throws -> Void) throws {
-        try system("rewind archive") { lseek(archive.number, 0, SEEK_SET) < 0 ? -1 : 0 }
-        var start = [UInt8](repeating: 0, count: 8)
-        let count = pread(archive.number, &start, start.count, 0)
-        guard count > 0 else { throw refuseImage("a layer is empty") }
-        guard let decompressor = decompressor(start) else { return try body(archive) }
-        guard let program = findProgram(decompressor) else {
-            throw refuseImage("it is compressed with \(decompressor), which is not installed on this host")
-        }
-        var ends: [Int32] = [-1, -1]
-        try checked(clinux_pipe(&ends, 1 << 20), "pipe")
-        let plain = Descriptor(owning: ends[0])
-        var writer: Descriptor? = Descriptor(owning: ends[1])
-        let nothing = try Descriptor.open("/dev/null", O_WRONLY)
-        let child = try spawn(
-            SpawnRequest(
-                paths: [program], arguments: [decompressor, "-dc"], environment: ["LC_ALL=C"],
-                descriptors: [archive.number, writer?.number ?? -1, nothing.number]))
-        writer = nil
-        let outcome = Result { try body(plain) }
-        // What follows the end of a tar is not read by it; the decompressor must not wait for that.
-        var rest = [UInt8](repeating: 0, count: 1 << 16)
-        if case .success = outcome { while read(plain.number, &rest, rest.count) > 0 {} }
-        if case .failure = outcome { clinux_pidfd_send_signal(child.pidfd.number, SIGKILL) }
-        let ending = try child.wait()
-        try outcome.get()
-        guard ending == .exited(0) else {
-            throw refuseImage("\(decompressor) cannot decompress it; it is damaged or cut off")
-        }
-    }
-
-    private func decompressor(_ start: [UInt8]) -> String? {
-        let known: [([UInt8], String)] = [
-            ([0x1F, 0x8B], "gzip"), ([0x28, 0xB5, 0x2F, 0xFD], "zstd"), ([0xFD, 0x37, 0x7A, 0x58, 0x5A], "xz"),
-            ([0x42, 0x5A, 0x68], "bzip2"), ([0x5D, 0x00, 0x00], "lzma"), ([0x4C, 0x5A, 0x49, 0x50], "lzip"),
-        ]
-        return known.first { start.starts(with: $0.0) }?.1
     }
 }
 

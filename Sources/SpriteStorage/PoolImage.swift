@@ -29,7 +29,9 @@ struct PoolImage: Sendable {
         // Freed space goes back to the host's filesystem, a little at a time.
         let options = "discard=async"
         _ = try withExtendedLifetime(device) {
-            let result = clinux_mount("/dev/loop\(number)", target, "btrfs", UInt(MS_NOATIME), options)
+            // What lies in a pool came from images and sprites.
+            let flags = UInt(MS_NOATIME | MS_NODEV)
+            let result = clinux_mount("/dev/loop\(number)", target, "btrfs", flags, options)
             // Sprites keep the filesystem mounted, and the kernel does not make one writable that it gave up.
             if existing != nil, result == -EINVAL || result == -EROFS { throw SpriteError.poolGivenUp("open the pool") }
             return try checked(result, "mount \(path) at \(target)")

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Part of sprite-env.
 
+import FoundationEssentials
 import Glibc
 import SpriteDomain
 import SpriteImage
 import SpriteSystem
+import Synchronization
 import Testing
 
 /// Images that try to write, read or delete outside of themselves.
@@ -149,4 +151,89 @@ struct HostileTests {
             #expect(access("\(tree)/loaded", F_OK) != 0)
         }
     }
+
+    /// What the kernel says of processes while an image is imported: whoever took tar over would have no more than that.
+    @Test func `what reads an archive has no rights over the host`() async throws {
+        let net = try #require(linkText("/proc/self/ns/net"))
+        let pid = try #require(linkText("/proc/self/ns/pid"))
+        let watch = Watch()
+        try await ImageFixture.run { fixture in
+            let root = try fixture.root("root")
+            try fixture.shell(
+                #"head -c 300M /dev/zero >"$1/zeros"; tar -C "$1" -cf - . | gzip -1 >root.tar.gz; rm "$1/zeros""#,
+                [root])
+            // A thread of its own: tasks of other tests may keep those of tasks busy.
+            startThread { watch.run() }
+            defer { watch.isOver.store(true, ordering: .releasing) }
+            try await fixture.importImage("\(fixture.folder)/work/root.tar.gz", "large")
+        }
+        let seen = watch.seen.withLock { $0 }
+        #expect(seen.keys.sorted() == ["decompress", "extract", "list"])
+        for (role, facts) in seen {
+            #expect(facts.network != net && facts.processes != pid, "\(role)")
+            #expect(facts.lines["NoNewPrivs"] == "1", "\(role)")
+            // CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD and SETFCAP, by their numbers in capability.h.
+            let allowed = [0, 1, 3, 4, 27, 31].reduce(UInt64(0)) { $0 | 1 << $1 }
+            let expected = role == "extract" ? allowed : 0
+            for name in ["CapEff", "CapPrm", "CapBnd"] {
+                #expect(facts.lines[name].flatMap { UInt64($0, radix: 16) } == expected, "\(role): \(name)")
+            }
+            let user = facts.lines["Uid"]?.split(separator: "\t").first
+            #expect(user == (role == "extract" ? "0" : "65534"), "\(role)")
+            #expect((facts.root == "/") == (role != "extract"), "\(role): \(facts.root)")
+        }
+    }
+}
+
+private final class Watch: Sendable {
+    let isOver = Atomic(false)
+    let seen = Mutex<[String: Facts]>([:])
+
+    func run() {
+        while !isOver.load(ordering: .acquiring) {
+            for facts in Facts.all { seen.withLock { $0[facts.role] = facts } }
+            usleep(5000)
+        }
+    }
+}
+
+/// A process that reads an archive.
+private struct Facts: Sendable {
+    var role: String
+    var root: String
+    var network: String
+    var processes: String
+    var lines: [String: String]
+
+    static var all: [Facts] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { number in
+            guard let arguments = try? readSmallFile("/proc/\(number)/cmdline").split(separator: "\0").map(String.init),
+                let program = arguments.first.map({ $0.split(separator: "/").last ?? "" })
+            else { return nil }
+            let role: String
+            if program == "loader", arguments.contains("--extract"), !arguments.contains("--no-new-privs") {
+                role = "extract"
+            } else if program == "tar", arguments.contains("--list") {
+                role = "list"
+            } else if program == "gzip", arguments.contains("-dc") {
+                role = "decompress"
+            } else {
+                return nil
+            }
+            guard let status = try? readSmallFile("/proc/\(number)/status"),
+                let root = linkText("/proc/\(number)/root"),
+                let network = linkText("/proc/\(number)/ns/net"), let processes = linkText("/proc/\(number)/ns/pid")
+            else { return nil }
+            let lines = status.split(separator: "\n").map { $0.split(separator: ":\t", maxSplits: 1).map(String.init) }
+            return Facts(
+                role: role, root: root, network: network, processes: processes,
+                lines: Dictionary(lines.filter { $0.count == 2 }.map { ($0[0], $0[1]) }, uniquingKeysWith: { $1 }))
+        }
+    }
+}
+
+private func linkText(_ path: String) -> String? {
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    let count = readlink(path, &bytes, bytes.count)
+    return count > 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
 }

@@ -34,7 +34,10 @@ import Testing
         #expect(try matches(line, pattern: pattern) == expected)
     }
 
-    @Test(arguments: ["(", "a{1000}{1000}", "(a)\\1", "[", String(repeating: "a", count: 1001)])
+    @Test(arguments: [
+        "(", "a{1000}{1000}", "(a{32767,}){1000,}", "((a{1,10}){10}){11}", "(a)\\1", "[",
+        String(repeating: "a", count: 1001),
+    ])
     func `patterns that are wrong or endless are refused`(_ pattern: String) {
         #expect { try LineMatcher(words: nil, pattern: pattern) } throws: {
             ($0 as? SpriteError)?.code == .invalidRequest
