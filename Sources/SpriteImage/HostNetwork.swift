@@ -175,7 +175,10 @@ struct Release: Hashable, Sendable {
         for line in text.split(separator: "\n") {
             let parts = line.split(separator: "=", maxSplits: 1)
             guard parts.count == 2 else { continue }
-            values[String(parts[0])] = String(parts[1].filter { $0 != "\"" && $0 != "'" }.prefix(100))
+            // An image may be hostile, and these go to terminals.
+            let isShown = { (one: Unicode.Scalar) in (0x20...0x7E).contains(one.value) && one != "\"" && one != "'" }
+            values[String(parts[0])] = String(
+                String.UnicodeScalarView(parts[1].unicodeScalars.filter(isShown).prefix(100)))
         }
         distro = values["ID"]
         suite = values["VERSION_CODENAME"]

@@ -56,7 +56,8 @@ extension CgroupTree {
         // Bounded: how many groups there are is up to the sprite.
         for _ in 0..<1000 {
             guard let folder = folders.popLast() else { break }
-            let text = (try? readSmallFile("\(folder)/cgroup.procs", bytesMax: 1 << 20)) ?? ""
+            // Enough for all numbers there are; half a one would be another process.
+            let text = (try? readSmallFile("\(folder)/cgroup.procs", bytesMax: 64 << 20)) ?? ""
             result += text.split(separator: "\n").compactMap { Int32($0) }.filter { $0 > 0 }
             for name in (try? directoryEntries(folder)) ?? [] {
                 var facts = stat()

@@ -81,7 +81,7 @@ extension BtrfsPool {
         for line in try readSmallFile("/proc/\(processID)/mountinfo").split(separator: "\n") {
             let fields = line.split(separator: " ")
             guard fields.count > 4 else { continue }
-            let point = Array(String(fields[4]).replacing("\\040", with: " ").utf8)
+            let point = mountPoint(fields[4])
             guard point != [0x2F] else { continue }
             if isBelow(path, point) || path == point || isBelow(point, path) {
                 throw SpriteError(
@@ -90,6 +90,22 @@ extension BtrfsPool {
                         + "neither lie in it nor contain it, or the whole disk")
             }
         }
+    }
+
+    /// What a field of mountinfo names: space, tab, line feed and backslash stand there as `\\ooo`; proc(5).
+    private func mountPoint(_ field: Substring) -> [UInt8] {
+        var result: [UInt8] = []
+        var rest = Array(field.utf8)[...]
+        while let byte = rest.popFirst() {
+            let digits = rest.prefix(3)
+            guard byte == 0x5C, digits.count == 3, digits.allSatisfy({ (0x30...0x37).contains($0) }) else {
+                result.append(byte)
+                continue
+            }
+            result.append(UInt8(truncatingIfNeeded: digits.reduce(0) { Int($0) * 8 + Int($1 - 0x30) }))
+            rest = rest.dropFirst(3)
+        }
+        return result
     }
 
     // MARK: Staging

@@ -227,7 +227,10 @@ struct TreeCopy {
 
     private func time(_ entry: clinux_entry) -> timespec {
         let (seconds, rest) = entry.modified.quotientAndRemainder(dividingBy: 1_000_000_000)
-        return timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
+        // Before 1970 as well, nanoseconds count forwards.
+        return rest < 0
+            ? timespec(tv_sec: Int(seconds) - 1, tv_nsec: Int(rest) + 1_000_000_000)
+            : timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
     }
 }
 

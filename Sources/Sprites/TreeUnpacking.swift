@@ -146,15 +146,18 @@ final class TreeUnpacker: @unchecked Sendable {
                 close(descriptor)
             }
         case UInt8(ascii: "2"):
-            let above = try parts(name).dropLast()
-            guard !link.hasPrefix("/"), stays(Array(above) + link.split(separator: "/")) else { throw refused(name) }
+            guard stays(link, try parts(name).count - 1) else { throw refused(name) }
             _ = try inside(name) { folder, last in
                 unlinkat(folder, last, 0)
                 return symlinkat(link, folder, last)
             }
         case UInt8(ascii: "1"):
             _ = try inside(link) { [self] origin, original in
-                try inside(name) { folder, last in
+                // A link, at another depth, would lead elsewhere.
+                var facts = stat()
+                guard fstatat(origin, original, &facts, AT_SYMLINK_NOFOLLOW) == 0, facts.st_mode & S_IFMT == S_IFREG
+                else { throw refused(name) }
+                return try inside(name) { folder, last in
                     unlinkat(folder, last, 0)
                     return linkat(origin, original, folder, last, 0)
                 }
@@ -203,14 +206,14 @@ final class TreeUnpacker: @unchecked Sendable {
         return parts
     }
 
-    /// Whether a path never leaves the folder on its way.
-    private func stays(_ parts: [Substring]) -> Bool {
-        var depth = 0
-        for part in parts where part != "." {
-            depth += part == ".." ? -1 : 1
-            if depth < 0 { return false }
-        }
-        return true
+    /// Whether a link stays in the folder, whatever other links it leads through: `..` behind a name could mean the
+    /// parent of another link's target, so it comes first or not at all.
+    ///
+    /// - Parameter depth: That of the folder that the link lies in.
+    private func stays(_ link: String, _ depth: Int) -> Bool {
+        let parts = link.split(separator: "/").filter { $0 != "." }
+        let up = parts.prefix { $0 == ".." }.count
+        return !link.hasPrefix("/") && up <= depth && !parts.dropFirst(up).contains("..")
     }
 
     /// Does something in the folder of an entry, which is made if it is missing.

@@ -86,7 +86,7 @@ struct ImageFixture {
             done
             ln -s /run "$1/var/run"
             printf 'root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n' > "$1/etc/passwd"
-            printf 'ID=small\nVERSION_ID="7"\n' > "$1/etc/os-release"
+            printf 'ID=sm\033all\nVERSION_ID="7\007"\n' > "$1/etc/os-release"
             echo secret > "$1/etc/hostname"
             """#
         try runTool("sh", ["-c", script, "sh", root])

@@ -17,6 +17,7 @@ struct ImportTests {
             try fixture.shell(#"tar -C "$1" -c . | "$2" > root.tar"#, [root, compressor])
             let info = try await fixture.importImage("\(fixture.folder)/work/root.tar", "small")
             let base = fixture.store.path("small")
+            // What a terminal would take for a command is left out.
             #expect(info.distro == "small" && info.version == "7" && (info.sizeBytes ?? 0) > 100_000)
             #expect(try await fixture.catalog.list() == [info])
             let passwd = readText("\(base)/etc/passwd") ?? ""

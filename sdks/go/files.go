@@ -317,8 +317,7 @@ func unpack(from io.Reader, folder string) error {
 		case tar.TypeReg:
 			err = unpackFile(in, target, mode)
 		case tar.TypeSymlink:
-			leads := filepath.Join(filepath.Dir(header.Name), header.Linkname)
-			if filepath.IsAbs(header.Linkname) || !filepath.IsLocal(leads) {
+			if !stays(header.Name, header.Linkname) {
 				return refused(header.Name)
 			}
 			_ = os.Remove(target)
@@ -326,6 +325,10 @@ func unpack(from io.Reader, folder string) error {
 		case tar.TypeLink:
 			var original string
 			if original, err = place(folder, header.Linkname); err == nil {
+				// A link, at another depth, would lead elsewhere.
+				if info, err := os.Lstat(original); err != nil || !info.Mode().IsRegular() {
+					return refused(header.Name)
+				}
 				_ = os.Remove(target)
 				err = os.Link(original, target)
 			}
@@ -349,6 +352,26 @@ func unpackFile(from io.Reader, target string, mode fs.FileMode) error {
 		return err
 	}
 	return file.Close()
+}
+
+// stays says whether a link stays in the folder, whatever other links it leads through: ".." behind a name could mean the
+// parent of another link's target, so it comes first or not at all.
+func stays(name, link string) bool {
+	link = filepath.ToSlash(link)
+	depth := strings.Count(path.Clean(filepath.ToSlash(name)), "/")
+	up := 0
+	for _, part := range strings.Split(link, "/") {
+		switch {
+		case part == "" || part == ".":
+		case part == ".." && up < depth:
+			up++
+		case part == "..":
+			return false
+		default:
+			depth = 0 // No more ways up.
+		}
+	}
+	return !strings.HasPrefix(link, "/") && !filepath.IsAbs(link)
 }
 
 func refused(name string) error {

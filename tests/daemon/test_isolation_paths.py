@@ -11,7 +11,7 @@ import shutil
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -352,6 +352,22 @@ def test_root_inside_moves_what_is_mounted_on(api: Api, daemon: Daemon, sprite: 
         api.restore(sprite, version)
         assert shell(api, sprite, "sudo cat /var/lib/docker/who") == "inside\n"
         assert uncovered(it) == []
+
+
+@pytest.mark.parametrize("target", ["/.sprite", "/.sprite/bin", "/.sprite/checkpoints", "/.sprite/policy"])
+def test_folders_of_the_disk_that_lead_into_what_is_shared(
+    target: str, api: Api, sprite: str, new_sprite: Callable[[], str]
+) -> None:
+    listing = "find /.sprite -path '/.sprite/checkpoints/*' -prune -o -print | sort"
+    shared = root_shell(api, sprite, listing)
+    root_shell(api, sprite, f"mv /var/lib /var/lib.real && ln -s {target} /var/lib && readlink /var/lib")
+    # It starts or says why not; what other sprites see is not made any larger.
+    try:
+        api.call("POST", f"/v1/sprites/{sprite}/restart")
+        assert run(api, sprite, "true", timeout=30).code == 0
+    except ApiError as refusal:
+        assert refusal.status == 409 and "/var/lib on its disk is not a folder" in str(refusal), refusal
+    assert root_shell(api, new_sprite(), listing) == shared
 
 
 def test_links_in_the_place_of_the_console(api: Api, daemon: Daemon, sprite: str) -> None:

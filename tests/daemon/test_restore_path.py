@@ -25,7 +25,9 @@ def test_a_directory_comes_back_whole_and_nothing_stops(api: Api, sprite: str) -
     shell(api, sprite, script)
     root_shell(api, sprite, "chown 5:6 /home/sprite/app/bin; setcap cap_net_raw+ep /home/sprite/app/bin/big; chmod 4711 /home/sprite/app/hard")
     before = walk(api, sprite, roots=["home/sprite/app"])
-    state = "cd app; stat -c '%n %Y %i %h' file link pipe bin/big | sort; getcap bin/big; sudo md5sum bin/big"
+    # Before 1970, and not on a whole second.
+    root_shell(api, sprite, "touch -d '1960-01-02 03:04:05.25' /home/sprite/app/bin/big")
+    state = "cd app; stat -c '%n %.9Y %i %h' file link pipe bin/big | sort; getcap bin/big; sudo md5sum bin/big"
     listed = shell(api, sprite, state).replace(" ", "\n").split("\n")
     api.checkpoint(sprite)
     root_shell(api, sprite, "cd /home/sprite/app && rm -rf bin pipe && echo two >> file && echo new > added && chown -R 0:0 .")

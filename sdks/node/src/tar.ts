@@ -150,12 +150,13 @@ export async function unpack(source: AsyncIterable<Buffer>, folder: string): Pro
       await taker.exactly(padding(size).length);
       continue;
     } else if (type === "2") {
-      const leads = path.resolve(path.dirname(target), link);
-      if (path.isAbsolute(link) || !inside(root, leads)) throw refused(name);
+      if (!stays(path.relative(root, path.dirname(target)), link)) throw refused(name);
       await fs.rm(target, { force: true });
       await fs.symlink(link, target);
     } else if (type === "1") {
       const original = await place(root, link);
+      // A link, at another depth, would lead elsewhere.
+      if (!(await fs.lstat(original)).isFile()) throw refused(name);
       await fs.rm(target, { force: true });
       await fs.link(original, target);
     } else throw refused(name);
@@ -177,6 +178,17 @@ function readPax(body: Buffer, records: Record<string, string>): void {
 }
 
 const inside = (root: string, target: string): boolean => target === root || target.startsWith(root + path.sep);
+/**
+ * Whether a link stays in the root, whatever other links it leads through: ".." behind a name could mean the parent of another
+ * link's target, so it comes first or not at all.
+ */
+function stays(folder: string, link: string): boolean {
+  const parts = link.split(/[/\\]/).filter((part) => part !== "" && part !== ".");
+  const names = parts.findIndex((part) => part !== "..");
+  const up = names < 0 ? parts.length : names;
+  return !path.isAbsolute(link) && up <= folder.split(path.sep).filter(Boolean).length && !parts.slice(up).includes("..");
+}
+
 const refused = (name: string): FileError =>
   new FileError(`refused to unpack '${name}': it leads out of the folder or is no plain file`, { code: "EINVAL" });
 

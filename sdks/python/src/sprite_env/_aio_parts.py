@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import shutil
+import stat
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Callable, List
 
 from . import errors
@@ -158,20 +161,65 @@ def _pack(folder: Path, into: Any) -> None:
 
 
 def _unpack(packed: Any, folder: Path) -> None:
+    """What comes out of a sprite is not to be trusted: nothing leads out of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=packed) as tar:
-        # What comes out of a sprite is not to be trusted: nothing may lead out of the folder.
-        if hasattr(tarfile, "data_filter"):
-            tar.extractall(folder, filter="data")
-            return
-        root = folder.resolve()
         for member in tar:
-            target = (root / member.name).resolve()
-            if root not in (target, *target.parents) or not (member.isreg() or member.isdir()):
-                raise errors.FileError(
-                    f"refused to unpack '{member.name}': it leads out of {folder} or is no plain file"
-                )
-            tar.extract(member, root)
+            target = _place(folder, member.name)
+            if member.isdir():
+                if target != folder and target.is_symlink():
+                    raise _refused(member.name)
+                target.mkdir(mode=member.mode & 0o777 | 0o700, exist_ok=True)
+                continue
+            if member.issym():
+                if not _stays(target.relative_to(folder), member.linkname):
+                    raise _refused(member.name)
+                target.unlink(missing_ok=True)
+                target.symlink_to(member.linkname)
+            elif member.islnk():
+                original = _place(folder, member.linkname)
+                # A link, at another depth, would lead elsewhere.
+                if not stat.S_ISREG(original.lstat().st_mode):
+                    raise _refused(member.name)
+                target.unlink(missing_ok=True)
+                os.link(original, target)
+            elif member.isreg() and (content := tar.extractfile(member)) is not None:
+                target.unlink(missing_ok=True)
+                with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o777), "wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+                os.utime(target, (member.mtime, member.mtime))
+            else:
+                raise _refused(member.name)
+
+
+def _place(root: Path, name: str) -> Path:
+    """Where an entry goes; the folders above it are made, and none of them may be a link."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise _refused(name)
+    folder = root
+    for part in parts[:-1]:
+        folder /= part
+        if folder.is_symlink():
+            raise _refused(name)
+        folder.mkdir(exist_ok=True)
+    return folder.joinpath(*parts[-1:])
+
+
+def _stays(name: PurePath, link: str) -> bool:
+    """Whether a link stays in the folder, whatever other links it leads through.
+
+    ".." behind a name could mean the parent of another link's target, so it comes first or not at all.
+    """
+    parts = [part for part in link.split("/") if part not in ("", ".")]
+    names = list(itertools.dropwhile(lambda part: part == "..", parts))
+    up = len(parts) - len(names)
+    return not link.startswith("/") and up < max(len(name.parts), 1) and ".." not in names
+
+
+def _refused(name: str) -> errors.FileError:
+    return errors.FileError(
+        f"refused to unpack '{name}': it leads out of the folder or is no plain file", code="EINVAL")
 
 
 class AsyncCheckpoints(AsyncPart):
