@@ -2,12 +2,14 @@
 # Part of sprite-env.
 """A real `sprited` with a data directory and a port of its own."""
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from support import programs
@@ -106,7 +108,19 @@ class Daemon:
         """kill -9: what a crash looks like."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(timeout=30)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            # A thread that waits for the disk goes when that answers, and a shared one may be slow.
+            print("".join(self._waits()))
+            self.process.wait(timeout=150)
+
+    def _waits(self) -> Iterator[str]:
+        """What the kernel does for each thread of the daemon."""
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                state = (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                yield f"{task.name} {state}:\n{(task / 'stack').read_text()}"
 
     def terminate(self, timeout: float = 60) -> int:
         """A graceful stop: sprites go on."""
