@@ -380,6 +380,7 @@ def test_a_bomb_reaches_its_limit_and_disturbs_nobody(
 
     def has_gone_off() -> str:
         is_answered()
+        assert len(it.processes()) <= 400
         if kind == "fork":
             # No process is left to ask with; the kernel counts what it refused, and the journal has it from there.
             refusals = [int(line.split()[1]) for group in it.groups() for line in limit_events(group)]
@@ -389,7 +390,8 @@ def test_a_bomb_reaches_its_limit_and_disturbs_nobody(
     try:
         said = eventually(has_gone_off, "the bomb goes off", 60)
         if kind == "fork":
-            assert 300 <= len(it.processes()) <= 400, "as many as are allowed, and they are there now"
+            # How many there are at one moment says little: shells that were refused end, and others take their place.
+            assert len(it.processes()) <= 400
             eventually(lambda: logs.events(api, bomber, event="sprite.pids_limit"), "the limit is recorded", 60)
         else:
             count, _, why = said.partition(" ")
