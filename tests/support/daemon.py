@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,7 +113,7 @@ class Daemon:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             # A thread that waits for the disk goes when that answers, and a shared one may be slow.
-            print("".join(self._waits()))
+            warnings.warn(f"the killed daemon is still there: {''.join(self._waits())}", stacklevel=2)
             self.process.wait(timeout=150)
 
     def _waits(self) -> Iterator[str]:
