@@ -10,7 +10,8 @@ enum Confinement {
     /// Without the host's network, and with no processes but its own, which end with the first.
     static let apart = ["unshare", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--"]
 
-    private static let without = ["--no-new-privs", "--inh-caps=-all"]
+    /// The kernel forgets whose end is theirs when users change, so that is said once more.
+    private static let without = ["--no-new-privs", "--inh-caps=-all", "--pdeathsig=KILL"]
 
     /// Options of setpriv: what tar needs to give files any owner, mode, capability and kind, and nothing that leads
     /// out of the folder that it is locked into. Devices that it makes there cannot be opened: the pool is mounted so.

@@ -16,6 +16,10 @@ final class InputPump {
     private var watch: EventLoop.Watch?
     private var retry: EventLoop.Timer?
     private var isClosed = false
+    /// How often a terminal was waited for. It may be nobody's doing if this thread got no processor in the middle of a
+    /// write; again and again, somebody inside makes the terminal blocking.
+    private var interruptions = 0
+    private static let interruptionsMax = 3
     /// Nothing is written any more: PID 1 may close its copy.
     private let onClose: () -> Void
 
@@ -42,8 +46,12 @@ final class InputPump {
                 let size = min(bytes.count, 64 << 10)
                 guard isTerminal else { return write(descriptor.number, bytes.baseAddress, size) }
                 let count = clinux_write_terminal(descriptor.number, bytes.baseAddress, size)
-                // One that somebody inside made wait is not waited for a second time.
-                if count < 0 { errno = count == -Int(EINTR) ? EIO : Int32(-count) }
+                if count == -Int(EINTR) {
+                    interruptions += 1
+                    errno = interruptions > Self.interruptionsMax ? EIO : EAGAIN
+                } else if count < 0 {
+                    errno = Int32(-count)
+                }
                 return count
             }
             if count > 0 {

@@ -19,7 +19,8 @@ ssize_t clinux_send(int socket, const void *bytes, size_t count, const int *desc
 ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptors, int *descriptor_count);
 
 /// splice(2) from, or write(2) to, a terminal that somebody else may make blocking at any moment: after 50 ms or little
-/// more of waiting they return -EINTR. Never that if it does not block. Returns bytes or -errno.
+/// more of waiting they return -EINTR. A write that was held up for that long otherwise does so too, before it began.
+/// Returns bytes or -errno.
 ssize_t clinux_splice_terminal(int from, int to, size_t count);
 ssize_t clinux_write_terminal(int descriptor, const void *bytes, size_t count);
 

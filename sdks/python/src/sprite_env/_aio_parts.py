@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -187,7 +188,9 @@ def _unpack(packed: Any, folder: Path) -> None:
                 target.unlink(missing_ok=True)
                 with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o777), "wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
-                os.utime(target, (member.mtime, member.mtime))
+                # A time that no file can have is left out.
+                with contextlib.suppress(OverflowError, ValueError, OSError):
+                    os.utime(target, (member.mtime, member.mtime))
             else:
                 raise _refused(member.name)
 
