@@ -11,8 +11,10 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from support import logs
 from support.api import Api, ApiError, StreamError
 from support.daemon import Daemon
 from support.exec import run, shell
-from support.host import host_state, resident_kib, subvolumes
+from support.host import HostState, host_state, resident_kib, subvolumes
 from support.wait import eventually
 
 SECONDS = float(os.environ.get("SPRITE_SOAK_SECONDS", "45"))
@@ -41,21 +43,35 @@ RESIDENT_GROWTH_KIB_MAX = 96 << 10
 class Footprint:
     """What the daemon holds while no sprite is there."""
 
-    descriptors: int
-    threads: int
-    mounts: int
-    subvolumes: int
-    host: object
+    descriptors: list[str]
+    threads: list[str]
+    mounts: list[str]
+    subvolumes: list[str]
+    host: HostState
 
     @staticmethod
     def of(daemon: Daemon) -> "Footprint":
         process = Path(f"/proc/{daemon.pid}")
         return Footprint(
-            descriptors=len(list((process / "fd").iterdir())), threads=len(list((process / "task").iterdir())),
-            mounts=len((process / "mountinfo").read_text().splitlines()),
-            subvolumes=len(subvolumes(daemon.pid, daemon.data_directory / "pool")),
+            descriptors=list(targets(process / "fd")), threads=list(names(process / "task")),
+            mounts=[line.split(maxsplit=4)[4] for line in (process / "mountinfo").read_text().splitlines()],
+            subvolumes=subvolumes(daemon.pid, daemon.data_directory / "pool"),
             host=host_state(daemon.tag, daemon.data_directory),
         )  # fmt: skip
+
+
+def targets(folder: Path) -> Iterator[str]:
+    """What descriptors lead to, without the numbers that tell sockets and pipes apart."""
+    for one in folder.iterdir():
+        with suppress(FileNotFoundError):
+            yield re.sub(r":\[\d+\]", "", os.readlink(one))
+
+
+def names(folder: Path) -> Iterator[str]:
+    """Names of threads; one that ends meanwhile is none."""
+    for one in folder.iterdir():
+        with suppress(OSError):
+            yield (one / "comm").read_text().strip()
 
 
 class Worker:
@@ -219,7 +235,16 @@ def test_a_long_run_leaves_everything_where_it_was(new_daemon: Callable[..., Dae
     print(f"{sum(counts.values())} operations: {dict(sorted(counts.items()))}")
     marker(daemon)
     # Ended commands hold their files until the journal has read them, which on a busy machine takes its time.
-    eventually(lambda: differences(before, Footprint.of(daemon)) == {}, "everything is given back", 60, 1)
+    left: dict[str, object] = {}
+
+    def is_given_back() -> bool:
+        left.clear()
+        left.update(differences(before, Footprint.of(daemon)))
+        return not left
+
+    with suppress(AssertionError):
+        eventually(is_given_back, "everything is given back", 60, 1)
+    assert not left, f"not given back: {left}"
     grown = resident_kib(daemon.pid) - resident
     print(f"resident memory grew by {grown} KiB to {resident + grown} KiB")
     assert grown < RESIDENT_GROWTH_KIB_MAX, f"resident memory grew by {grown} KiB"
@@ -262,9 +287,10 @@ def differences(before: Footprint, after: Footprint) -> dict[str, object]:
     found: dict[str, object] = {}
     for kind, slack in (("descriptors", 4), ("threads", 4), ("mounts", 0), ("subvolumes", 0)):
         old, new = getattr(before, kind), getattr(after, kind)
-        if new > old + slack:
-            found[kind] = f"{old} before, {new} now"
-    left = after.host.added_since(before.host)  # type: ignore[attr-defined]
+        if len(new) > len(old) + slack:
+            more = (Counter(new) - Counter(old)).most_common(20)
+            found[kind] = f"{len(old)} before, {len(new)} now, with more of {more}"
+    left = after.host.added_since(before.host)
     # The shelf is filled again with other names.
     added = {kind: names for kind, names in left.items() if len(names) > len(getattr(before.host, kind) - getattr(after.host, kind))}
     return found | added
